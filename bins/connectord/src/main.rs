@@ -1,0 +1,2 @@
+//! connectord.
+fn main() {}

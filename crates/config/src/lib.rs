@@ -1,0 +1,1 @@
+//! The TOML configuration: read strictly, checked, explained, and the parts that are built from it.

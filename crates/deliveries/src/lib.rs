@@ -1,0 +1,1 @@
+//! Destinations: Maildir, LMTP, SMTP, mbox and a delivery command.

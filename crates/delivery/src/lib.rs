@@ -1,0 +1,1 @@
+//! What every mail destination is to the engine: the delivery trait in two steps, its parcels and outcomes.

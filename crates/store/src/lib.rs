@@ -1,0 +1,1 @@
+//! What the engine remembers, as a trait named by intent, with the battery every back end passes.
