@@ -1,1 +1,48 @@
-//! One message: its body, header scan and edits, envelope, trace fields, fingerprints and RFC 3463 status codes.
+//! One message, without I/O.
+//!
+//! This crate does not decode MIME, opens no file and reads no clock. A message is octets; what is read from them is
+//! read tolerantly, and nothing here changes an octet of a body.
+//!
+//! | item | what it is for |
+//! |---|---|
+//! | [`Body`] | a message's octets, read piece by piece wherever they are |
+//! | [`head`], [`Head`] | header scan: where the header ends, which fields it has |
+//! | [`Fingerprint`] | recognises a message whose server has given it another identity |
+//! | [`DeliveryId`] | the identity of one message, the same on every attempt |
+//! | [`Envelope`] | reverse-path and date, recovered from the header |
+//! | [`Trace`] | the header fields put in front at delivery |
+//! | [`LineEnds`] | CRLF to LF by blocks |
+//! | [`Status`] | enhanced status codes (RFC 3463) |
+//! | [`UnixTime`] | seconds since 1970, and RFC 5322 dates |
+//!
+//! ```
+//! use connectord_mail::{Fingerprint, Head};
+//! let message = b"Message-ID: <1@example.org>\r\nSubject: hi\r\n\r\nbody";
+//! let head = Head::of(message);
+//! assert_eq!(head.field("subject"), Some(&b"hi"[..]));
+//! assert_eq!(head.octets().len(), 44);
+//! let known = Fingerprint::new(head, message.len() as u64);
+//! assert!(known.same_message(&Fingerprint::new(Head::of(message), 48)));
+//! ```
+
+mod body;
+mod date;
+mod envelope;
+mod fingerprint;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod head;
+mod id;
+mod line_ends;
+mod status;
+mod trace;
+
+pub use body::Body;
+pub use date::UnixTime;
+pub use envelope::Envelope;
+pub use fingerprint::Fingerprint;
+pub use head::Head;
+pub use id::{DeliveryId, Identity};
+pub use line_ends::LineEnds;
+pub use status::Status;
+pub use trace::{Trace, loops};

@@ -1,0 +1,40 @@
+use std::io;
+
+use bytes::Bytes;
+
+/// The octets of one message as they are on the server, wherever they are kept.
+///
+/// Read by position and never as one slice: a message may be larger than memory. Implementations that read files live
+/// above this level.
+pub trait Body: Send + Sync {
+    /// Length in octets.
+    fn size_octets(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on and returns how many octets were read; 0 only at or beyond the end.
+    ///
+    /// # Errors
+    /// What the storage says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// The whole body when it is in memory anyway, so that nobody copies it without need.
+    fn as_slice(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl Body for Bytes {
+    fn size_octets(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
