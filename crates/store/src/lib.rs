@@ -1,1 +1,29 @@
-//! What the engine remembers, as a trait named by intent, with the battery every back end passes.
+//! What the engine remembers, as a trait named by intent.
+//!
+//! This crate keeps nothing durably: [`Store`] is the contract, [`memory::MemoryStore`] keeps it in memory for tests, and
+//! [`battery`] is what every back end passes. The durable ones are in `connectord-stores`.
+//!
+//! # What is durable when
+//!
+//! A method that changes something returns when the change is durable, not before. Changes to messages take the
+//! account's [`Lease`]; without it they fail with [`StoreError::LeaseLost`] and change nothing.
+//!
+//! | state of a message | set by |
+//! |---|---|
+//! | `Pending` | [`Store::begin`], [`Store::defer`] |
+//! | `Delivered` | [`Store::settle`], once all its deliveries are |
+//! | `Removing`, `Done`, `Skipped` | [`Store::mark`] |
+//! | `Parked` | [`Store::settle`], [`Store::park`] |
+
+pub mod battery;
+mod error;
+pub mod memory;
+mod rows;
+mod traits;
+
+pub use error::StoreError;
+pub use rows::{
+    AccountId, AccountRow, Absence, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
+    MessageRef, ParkedRow, RunRow, Settle, Settled, Step,
+};
+pub use traits::Store;

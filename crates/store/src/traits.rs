@@ -1,0 +1,112 @@
+use async_trait::async_trait;
+use connectord_account::{Entry, Key};
+use connectord_mail::{Fingerprint, UnixTime};
+
+use crate::{
+    AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
+    ParkedRow, RunRow, Settle, StoreError,
+};
+
+/// What the engine remembers.
+///
+/// Each method that changes something returns when the change is durable. Errors change nothing, except
+/// [`StoreError::Failed`], after which the caller reads back what it needs to know.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Finds an account by its address, case aside, or makes it; a retired one comes back with all it knew.
+    async fn open_account(&self, address: &str) -> Result<AccountRow, StoreError>;
+
+    /// All accounts, retired ones too, by address.
+    async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError>;
+
+    /// An account is configured no more: it and its ledger are forgotten 90 days later. Delivered mail stays.
+    async fn retire_account(&self, address: &str, now: UnixTime) -> Result<(), StoreError>;
+
+    /// Takes the right to work on an account.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while somebody else has it.
+    async fn lease(&self, account: AccountId) -> Result<Lease, StoreError>;
+
+    /// Remembers how an account is doing.
+    async fn record_health(&self, lease: &Lease, health: &Health) -> Result<(), StoreError>;
+
+    /// Finds a mailbox by name and UIDVALIDITY, or makes it. A new one under a name that was known with another
+    /// UIDVALIDITY continues the newest of those.
+    async fn open_mailbox(&self, lease: &Lease, name: &str, uid_validity: u32) -> Result<MailboxRow, StoreError>;
+
+    /// The mailboxes of an account, the newest first.
+    async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxRow>, StoreError>;
+
+    /// Remembers how far a mailbox has been listed: all fields but id, account, name and UIDVALIDITY.
+    async fn record_mailbox(&self, lease: &Lease, mailbox: &MailboxRow) -> Result<(), StoreError>;
+
+    /// What is known about the messages of a mailbox.
+    async fn ledger(&self, mailbox: MailboxId) -> Result<Vec<Entry>, StoreError>;
+
+    /// The deliveries of an account's unfinished messages, those recipients that have theirs included.
+    async fn unfinished(&self, account: AccountId) -> Result<Vec<DeliveryRow>, StoreError>;
+
+    /// Deliveries begin: messages become pending, and each recipient's step is remembered (one that is delivered or
+    /// parked already stays so).
+    async fn begin(&self, lease: &Lease, messages: &[Begin], now: UnixTime) -> Result<(), StoreError>;
+
+    /// Deliveries ended. A message whose deliveries are all delivered becomes delivered at `now`; one that has a parked
+    /// one and nothing left to try is parked.
+    async fn settle(&self, lease: &Lease, settled: &[Settle], now: UnixTime) -> Result<(), StoreError>;
+
+    /// A message could not be retrieved, before any delivery: it becomes pending until `retry_at`.
+    #[allow(clippy::too_many_arguments, reason = "one row, said once")]
+    async fn defer(
+        &self,
+        lease: &Lease,
+        message: MessageRef,
+        name: &MessageName,
+        retry_at: UnixTime,
+        reason: &str,
+        now: UnixTime,
+    ) -> Result<(), StoreError>;
+
+    /// A message will not be tried again until a person says so.
+    async fn park(
+        &self,
+        lease: &Lease,
+        message: MessageRef,
+        name: &MessageName,
+        size_octets: u64,
+        reason: &str,
+        now: UnixTime,
+    ) -> Result<(), StoreError>;
+
+    /// Marks messages; unknown ones are added.
+    async fn mark(&self, lease: &Lease, mailbox: MailboxId, messages: &[(Key, u16)], mark: Mark) -> Result<(), StoreError>;
+
+    /// After an identity change: what was known under `from` is known under `to` now; each old row is used up.
+    async fn adopt(
+        &self,
+        lease: &Lease,
+        adopted: &[(MessageRef, MessageRef, Fingerprint)],
+    ) -> Result<(), StoreError>;
+
+    /// Messages in trouble: parked ones, with `pending` also those that wait for another attempt. Of one account or all.
+    async fn troubled(&self, account: Option<AccountId>, pending: bool) -> Result<Vec<ParkedRow>, StoreError>;
+
+    /// A person wants a parked or pending message tried again now: it becomes pending and due, its attempts are
+    /// forgotten. False when there is no such message in trouble.
+    async fn retry(&self, message: MessageRef) -> Result<bool, StoreError>;
+
+    /// A person wants a parked or pending message left alone: it becomes skipped. False when there is none.
+    async fn skip(&self, message: MessageRef) -> Result<bool, StoreError>;
+
+    /// Remembers a check; the newest 100 of each account are kept.
+    async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError>;
+
+    /// The newest checks of an account, newest first.
+    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError>;
+
+    /// Remembers the time, and returns the one remembered before: how a jump of the clock is noticed across restarts.
+    async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError>;
+
+    /// Forgets what has lost its purpose: accounts retired for 90 days, messages gone from the server for a year.
+    async fn tidy(&self, now: UnixTime) -> Result<(), StoreError>;
+}
