@@ -1,2 +1,64 @@
-//! connectord.
-fn main() {}
+//! connectord: checks external POP3 and IMAP accounts and delivers their mail to local users.
+//!
+//! Glue: the command line, and the parts put together. What it does is in the libraries.
+
+mod check;
+mod cli;
+mod control;
+mod demo;
+mod error;
+mod fetch;
+mod logging;
+mod one;
+mod parked;
+mod password;
+mod process;
+mod progress;
+mod serve;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use connectord_engine::Exit;
+
+use crate::cli::{Command, Options};
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Nothing is left to do if even that cannot be printed.
+            let _ = error.print();
+            let code = if error.use_stderr() { Exit::Usage.code() } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    process::prepare();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("connectord: cannot start: {error}");
+            return ExitCode::from(Exit::Io.code());
+        }
+    };
+    let result = runtime.block_on(run(options));
+    // A thread may hang in a dead resolver or on a dead disk; nothing is lost by not waiting for it.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    let exit = result.unwrap_or_else(|error| {
+        error.print();
+        error.exit()
+    });
+    ExitCode::from(exit.code())
+}
+
+async fn run(options: Options) -> Result<Exit, error::Error> {
+    let config = options.config.clone();
+    match options.command {
+        Command::Serve => serve::serve(config).await,
+        Command::Fetch(fetch) => fetch::fetch(config, fetch).await,
+        Command::Check(check) => check::check(config, check).await,
+        Command::Parked(parked) => parked::parked(config, parked).await,
+        Command::Demo(demo) => demo::demo(demo).await,
+    }
+}

@@ -132,6 +132,11 @@ impl Planner {
         &self.ledger
     }
 
+    /// Known messages that the listing has not named so far, those that are gone for good left out.
+    pub fn missing(&self) -> impl Iterator<Item = &Entry> {
+        self.ledger.unseen().filter(|entry| entry.state != State::Done)
+    }
+
     /// Decides about one listed message.
     pub fn see(&mut self, listed: Listed) -> Decision {
         let Some((entry, before)) = self.ledger.mark(listed.key) else {

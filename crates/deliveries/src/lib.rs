@@ -1,1 +1,16 @@
-//! Destinations: Maildir, LMTP, SMTP, mbox and a delivery command.
+//! Destinations of mail: Maildir, LMTP, SMTP, mbox and a delivery command.
+//!
+//! Each module has `Options`, `new`, the [`connectord_delivery::Delivery`] trait and `probe`.
+
+#[doc(hidden)]
+pub mod battery;
+pub mod command;
+pub mod lmtp;
+mod local;
+pub mod maildir;
+pub mod mbox;
+mod pool;
+pub mod smtp;
+mod trouble;
+
+pub use pool::DiskPool;

@@ -35,6 +35,18 @@ pub trait Delivery: Send + Sync {
     /// The batch is within [`Delivery::limits`], except that a single larger parcel comes alone.
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared>;
 
+    /// The outcomes of these parcels are committed: what was kept only to recall them may go.
+    async fn settled(&self, notes: &[Note]) {
+        let _ = notes;
+    }
+
+    /// Takes away what earlier processes of this installation left half done for these recipients, and says how much it
+    /// was. Called before anything is recalled or prepared, with the notes of all parcels still open.
+    async fn sweep(&self, recipients: &[Recipient], open: &[Note]) -> usize {
+        let _ = (recipients, open);
+        0
+    }
+
     /// After a crash: what became of parcels whose first step was committed and whose outcome was not.
     ///
     /// A destination that can, finishes them (a Maildir publishes what is complete in `tmp/`). One answer per row.

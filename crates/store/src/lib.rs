@@ -23,7 +23,7 @@ mod traits;
 
 pub use error::StoreError;
 pub use rows::{
-    AccountId, AccountRow, Absence, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
+    Absence, AccountId, AccountRow, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
     MessageRef, ParkedRow, RunRow, Settle, Settled, Step,
 };
 pub use traits::Store;

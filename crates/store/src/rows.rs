@@ -68,6 +68,8 @@ pub struct Health {
     pub error: Option<String>,
     /// Digest of the credential that was refused last; another one is tried at once.
     pub refused_credential: Option<[u8; 32]>,
+    /// The clock was found more than a day ahead of the last check: removals wait until a later check confirms it.
+    pub clock_jump: Option<UnixTime>,
 }
 
 /// Why an account is not checked now.

@@ -38,8 +38,15 @@ pub trait Store: Send + Sync {
     /// The mailboxes of an account, the newest first.
     async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxRow>, StoreError>;
 
-    /// Remembers how far a mailbox has been listed: all fields but id, account, name and UIDVALIDITY.
-    async fn record_mailbox(&self, lease: &Lease, mailbox: &MailboxRow) -> Result<(), StoreError>;
+    /// Remembers how far a mailbox has been listed (all fields but id, account, name and UIDVALIDITY) and marks messages
+    /// as [`Store::mark`] does, in one commit: either all of it is remembered or nothing.
+    async fn record_listing(
+        &self,
+        lease: &Lease,
+        mailbox: &MailboxRow,
+        messages: &[(Key, u16)],
+        mark: Mark,
+    ) -> Result<(), StoreError>;
 
     /// What is known about the messages of a mailbox.
     async fn ledger(&self, mailbox: MailboxId) -> Result<Vec<Entry>, StoreError>;
@@ -48,7 +55,8 @@ pub trait Store: Send + Sync {
     async fn unfinished(&self, account: AccountId) -> Result<Vec<DeliveryRow>, StoreError>;
 
     /// Deliveries begin: messages become pending, and each recipient's step is remembered (one that is delivered or
-    /// parked already stays so).
+    /// parked already stays so). Rows of recipients that are not named here and not delivered are dropped: the account
+    /// delivers to others now. A message of which every named recipient is delivered already becomes delivered.
     async fn begin(&self, lease: &Lease, messages: &[Begin], now: UnixTime) -> Result<(), StoreError>;
 
     /// Deliveries ended. A message whose deliveries are all delivered becomes delivered at `now`; one that has a parked
@@ -79,14 +87,16 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Marks messages; unknown ones are added.
-    async fn mark(&self, lease: &Lease, mailbox: MailboxId, messages: &[(Key, u16)], mark: Mark) -> Result<(), StoreError>;
-
-    /// After an identity change: what was known under `from` is known under `to` now; each old row is used up.
-    async fn adopt(
+    async fn mark(
         &self,
         lease: &Lease,
-        adopted: &[(MessageRef, MessageRef, Fingerprint)],
+        mailbox: MailboxId,
+        messages: &[(Key, u16)],
+        mark: Mark,
     ) -> Result<(), StoreError>;
+
+    /// After an identity change: what was known under `from` is known under `to` now; each old row is used up.
+    async fn adopt(&self, lease: &Lease, adopted: &[(MessageRef, MessageRef, Fingerprint)]) -> Result<(), StoreError>;
 
     /// Messages in trouble: parked ones, with `pending` also those that wait for another attempt. Of one account or all.
     async fn troubled(&self, account: Option<AccountId>, pending: bool) -> Result<Vec<ParkedRow>, StoreError>;

@@ -1,1 +1,48 @@
-//! For tests only: scripted servers, real servers started privately, fault proxies, and the house test.
+//! For tests only: real servers started privately, scripted servers, fault proxies, sample mail, and the house test.
+//!
+//! Nothing here belongs in a program that runs: everything panics with a reason instead of returning an error, and no
+//! other crate may depend on this one but as a dev-dependency. Everything is blocking to call and needs no runtime of
+//! the caller's: it works the same from `#[test]` and from `#[tokio::test]`. Everything stops when it is dropped.
+//!
+//! | what | where |
+//! |---|---|
+//! | a private CA, server certificates, rustls configurations | [`Certificates`] |
+//! | Dovecot 2.3: POP3, IMAP, LMTP with Sieve | [`Dovecot`], [`DovecotOptions`], [`Service`] |
+//! | a second POP3 and IMAP server | [`Mailutils`] |
+//! | a dialogue played line by line | [`Script`], [`ScriptServer`] |
+//! | small whole servers with counters and misbehaviour | [`servers::Pop3Server`], [`servers::ImapServer`] |
+//! | cuts, stalls, delays, drips in front of any server | [`FaultProxy`], [`Faults`], [`Fault`], [`Cut`] |
+//! | deterministic sample mail | [`corpus::messages`], [`Message`] |
+//! | every file of a fuzzing corpus as a regression test | [`replay!`] |
+//! | levels, arrows and purity of the workspace | [`house`] |
+//!
+//! ```no_run
+//! use connectord_testkit::{Dovecot, DovecotOptions, FaultProxy, Service, corpus};
+//!
+//! let dovecot = Dovecot::start(DovecotOptions::new().user("ann", "secret"));
+//! dovecot.seed("ann", "INBOX", &corpus::messages(100, 1));
+//! let proxy = FaultProxy::start(dovecot.address(Service::Imaps));
+//! // … let a client fetch from `proxy.port()`, trusting `dovecot.certificates().ca_file()` …
+//! assert_eq!(dovecot.messages("ann", "INBOX").len(), 100);
+//! ```
+
+pub mod corpus;
+pub mod house;
+pub mod servers;
+
+mod certificates;
+mod dovecot;
+mod maildir;
+mod mailutils;
+mod process;
+mod proxy;
+mod replay;
+mod script;
+
+pub use certificates::Certificates;
+pub use dovecot::{Dovecot, DovecotOptions, Service};
+pub use mailutils::Mailutils;
+pub use proxy::{Cut, Direction, Fault, FaultProxy, Faults};
+pub use replay::replay_corpus;
+pub use script::{Script, ScriptServer};
+pub use servers::Message;

@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Checks external POP3 and IMAP accounts and delivers their mail to local users.
+///
+/// Exit status: 0 all well, 64 usage, 65 a message was parked, 69 a server is unavailable, 74 disk or state, 75 try again
+/// later, 77 login refused, 78 configuration; with several accounts the worst one counts.
+#[derive(Debug, Parser)]
+#[command(name = "connectord", version, max_term_width = 100)]
+pub(crate) struct Options {
+    /// Configuration file [default: /etc/connectord/connectord.toml]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon: check all accounts regularly, or when their servers say so
+    ///
+    /// SIGHUP reads the configuration again; SIGTERM ends it within seconds, and finished work is kept.
+    Serve,
+    /// Check accounts once, now, with progress, then exit
+    ///
+    /// Back-off and login holds do not apply to a check by hand. A running daemon that holds the state is asked to do it.
+    Fetch(Fetch),
+    /// Check the configuration, and with --online log in everywhere
+    Check(Check),
+    /// Messages that are in trouble: list them, try them again, or leave them alone
+    #[command(subcommand)]
+    Parked(Parked),
+    /// Show the whole thing on this machine, with sample servers and sample mail
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// Addresses of accounts in the configuration [default: all], or one URL: imaps://user@host[:port][/mailbox],
+    /// pop3s://… (imap:// and pop3:// require STARTTLS)
+    #[arg(value_name = "ADDRESS|URL")]
+    pub(crate) accounts: Vec<String>,
+    /// Say what would be retrieved and removed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// One JSON object per account on standard output instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) url: UrlOptions,
+}
+
+/// What only counts for `fetch URL`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With a URL")]
+pub(crate) struct UrlOptions {
+    /// Maildir that the mail goes to; made if its parent directory is there
+    #[arg(long, value_name = "MAILDIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// What happens to the remote copies: never, immediately, or how long after delivery, such as 7d
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub(crate) delete: String,
+    /// Read the password from the first line of this file [default: CONNECTORD_PASSWORD, else a prompt]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Read the password from the first line of standard input
+    #[arg(long, conflicts_with = "password_file")]
+    pub(crate) password_stdin: bool,
+    /// PEM file of a further certificate authority to trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Fingerprint of the server's certificate or key, sha256:…
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Option<String>,
+    /// Directory of the memory of what was fetched [default: $STATE_DIRECTORY or ~/.local/state/connectord]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Log in to every account, list it, and see whether its users exist; nothing is retrieved or changed
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Addresses of accounts to try with --online [default: all]
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) accounts: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Parked {
+    /// List parked messages, with their reasons
+    List {
+        /// Of this account only
+        account: Option<String>,
+        /// Also those that wait for another attempt
+        #[arg(long)]
+        pending: bool,
+        /// One JSON object per message
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try messages again at the next check, as if for the first time
+    Retry {
+        /// Their numbers, as `list` shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Leave messages alone for good; their remote copies stay
+    Skip {
+        /// Their numbers, as `list` shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Directory for everything the demonstration makes [default: a new one below the system's directory for such]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// End after the first round instead of going on receiving
+    #[arg(long)]
+    pub(crate) once: bool,
+}

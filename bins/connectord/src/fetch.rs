@@ -1,0 +1,155 @@
+//! `connectord fetch`: check accounts once, now.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use connectord_config::Config;
+use connectord_config::build::{limits, state_directory};
+use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, Site, run};
+use connectord_store::StoreError;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::cli::Fetch;
+use crate::error::Error;
+use crate::logging::Colour;
+use crate::progress::{self, Bars, Look};
+use crate::{control, logging, one, serve, setup};
+
+pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch) -> Result<Exit, Error> {
+    if let [url] = &options.accounts[..]
+        && url.contains("://")
+    {
+        return one::fetch_url(url, &options).await;
+    }
+    if options.accounts.iter().any(|account| account.contains("://")) {
+        return Err(Error::Usage("a URL stands alone: one mailbox at a time".into()));
+    }
+    if options.url.to.is_some() {
+        return Err(Error::Usage("--to goes with a URL; accounts of the configuration have their own destinations".into()));
+    }
+    let config = setup::read_config(config)?;
+    let wanted = wanted(&config, &options.accounts)?;
+    let _log = start_log(&options, &config)?;
+    let observer = observer(&options, wanted.len());
+    let parts = match setup::build(&config, observer.clone().into_observer()).await {
+        Err(Error::Build(connectord_config::build::BuildError::State(StoreError::Locked { .. }))) => {
+            return control::fetch(&state_directory(&config)?, &wanted, &options).await;
+        }
+        other => other?,
+    };
+    let jobs: Vec<Job> = parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
+    let mode = Mode { by_hand: true, dry_run: options.dry_run };
+    let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
+    observer.finish();
+    let exit = show(&options, &reports);
+    parts.store.close().await;
+    Ok(exit)
+}
+
+/// The addresses to check: those named, or all that are switched on.
+fn wanted(config: &Config, named: &[String]) -> Result<Vec<String>, Error> {
+    if named.is_empty() {
+        return Ok(config.accounts.iter().filter(|a| a.enabled).map(|a| a.address.clone()).collect());
+    }
+    let find = |name: &String| match config.account(name) {
+        Some(account) => Ok(account.address.clone()),
+        None => {
+            let known: Vec<&str> = config.accounts.iter().take(20).map(|account| account.address.as_str()).collect();
+            Err(Error::Usage(format!("there is no account {name}; known: {}", known.join(", "))))
+        }
+    };
+    named.iter().map(find).collect()
+}
+
+/// With bars on the terminal the log would write over them: only warnings are shown then.
+pub(crate) fn start_log(options: &Fetch, config: &Config) -> Result<logging::Guard, Error> {
+    if config.log.to == connectord_config::LogTarget::Stderr && !options.quiet && std::io::stderr().is_terminal() {
+        return setup::start_log_to(logging::Target::Stderr, tracing::level_filters::LevelFilter::ERROR);
+    }
+    setup::start_log(config)
+}
+
+/// Bars, lines or nothing.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    Bars(Arc<Bars>),
+    Quiet,
+}
+
+impl Shown {
+    pub(crate) fn into_observer(self) -> Arc<dyn Observer> {
+        match self {
+            Self::Bars(bars) => bars,
+            Self::Quiet => Arc::new(Quiet),
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Self::Bars(bars) = self {
+            bars.finish();
+        }
+    }
+}
+
+pub(crate) fn observer(options: &Fetch, accounts: usize) -> Shown {
+    if options.quiet {
+        return Shown::Quiet;
+    }
+    Shown::Bars(Arc::new(Bars::new(accounts, Look::of(&std::io::stderr(), Colour::Auto))))
+}
+
+/// Checks many accounts at once, within the configured limits, in their order.
+pub(crate) async fn run_all(site: Arc<Site>, jobs: Vec<Job>, config: &Config, mode: Mode) -> Vec<(String, Report)> {
+    let (switch, stop) = watch::channel(false);
+    let limits = limits(config);
+    let places = Arc::new(Semaphore::new(limits.concurrency.max(1)));
+    let mut hosts = std::collections::HashMap::new();
+    let mut tasks = JoinSet::new();
+    for (index, job) in jobs.into_iter().enumerate() {
+        let host = hosts.entry(job.account.endpoint.host().to_owned());
+        let host = Arc::clone(host.or_insert_with(|| Arc::new(Semaphore::new(limits.per_host.max(1)))));
+        let (site, places, stop) = (Arc::clone(&site), Arc::clone(&places), stop.clone());
+        tasks.spawn(async move {
+            // First a place at the host: a host that hangs keeps only its own accounts waiting.
+            let _host = host.acquire_owned().await;
+            let _place = places.acquire_owned().await;
+            let report = run(&site, &job, mode, stop).await;
+            (index, job.address().to_owned(), report)
+        });
+    }
+    let mut reports = Vec::new();
+    let signal = serve::told_to_stop();
+    tokio::pin!(signal);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            ended = tasks.join_next() => match ended {
+                Some(Ok(report)) => reports.push(report),
+                Some(Err(panicked)) => eprintln!("connectord: a check ended in a panic: {panicked}"),
+                None => break,
+            },
+            () = &mut signal, if !told => {
+                told = true;
+                switch.send_replace(true);
+            }
+        }
+    }
+    reports.sort_by_key(|(index, ..)| *index);
+    reports.into_iter().map(|(_, address, report)| (address, report)).collect()
+}
+
+/// The table or the JSON lines, and what to exit with.
+pub(crate) fn show(options: &Fetch, reports: &[(String, Report)]) -> Exit {
+    if options.json {
+        for (address, report) in reports {
+            println!("{}", control::report_json(address, report));
+        }
+    } else if !options.quiet {
+        let out = std::io::stdout();
+        let look = Look::of(&out, Colour::Auto);
+        print!("{}", progress::closing_table(reports, progress::width(&out).unwrap_or(120), look));
+    }
+    reports.iter().fold(Exit::Ok, |exit, (_, report)| exit.worst(report.exit()))
+}

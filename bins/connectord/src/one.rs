@@ -1,0 +1,75 @@
+//! `connectord fetch URL --to MAILDIR`: one mailbox without a configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use connectord_account::{CredentialSource, Retention};
+use connectord_config::Config;
+use connectord_config::build::{job, state_directory};
+use connectord_config::url::parse_fetch_url;
+use connectord_deliveries::maildir::{self, Maildir};
+use connectord_engine::{Exit, Mode};
+use connectord_mail::{DeliveryId, Identity};
+
+use crate::cli::Fetch;
+use crate::error::Error;
+use crate::fetch::{observer, run_all, show, start_log};
+use crate::{password, setup};
+
+pub(crate) async fn fetch_url(url: &str, options: &Fetch) -> Result<Exit, Error> {
+    let to = options.url.to.as_ref();
+    let to = to.ok_or_else(|| Error::Usage("fetch URL needs --to MAILDIR: where should the mail go".into()))?;
+    let to = absolute(to)?;
+    let mut account = parse_fetch_url(url)?;
+    account.retention = retention(&options.url.delete)?;
+    account.ca_file.clone_from(&options.url.ca_file);
+    account.pins = options.url.pin.clone().into_iter().collect();
+    account.credential = CredentialSource::Password(password::password(&options.url, &account.username)?);
+    // The same mailbox into another Maildir is another memory of what was fetched.
+    account.address = format!("{}#{}", account.address, short_name(&to));
+
+    let config = Config::parse("", "command line", Path::new("/"))?;
+    let _log = start_log(options, &config)?;
+    let state = match &options.url.state {
+        Some(state) => absolute(state)?,
+        None => state_directory(&config)?,
+    };
+    if let Some(parent) = state.parent() {
+        std::fs::create_dir_all(parent).map_err(Error::io(format!("cannot make {}", parent.display())))?;
+    }
+    let shown = observer(options, 1);
+    let parts = setup::build_in(&config, &state, shown.clone().into_observer()).await?;
+    let path = to.display().to_string();
+    if path.contains(['{', '}']) {
+        return Err(Error::Usage(format!("{path}: braces cannot be part of the Maildir's name here")));
+    }
+    let template = path.parse().map_err(|error| Error::Usage(format!("{path}: {error}")))?;
+    let mut maildir = maildir::Options::new(template, parts.store.instance());
+    maildir.create = maildir::Create::InParent;
+    let delivery = Arc::new(Maildir::new(maildir));
+    let credentials = connectord_config::credentials::of(&account);
+    let credentials = credentials.ok_or_else(|| Error::Usage("there is no password".into()))?;
+    let job = job(&config, account, credentials, "maildir".into(), delivery, &[])?;
+
+    let mode = Mode { by_hand: true, dry_run: options.dry_run };
+    let reports = run_all(Arc::clone(&parts.site), vec![job], &config, mode).await;
+    shown.finish();
+    let exit = show(options, &reports);
+    parts.store.close().await;
+    Ok(exit)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::io(format!("cannot find {}", path.display())))
+}
+
+fn short_name(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let identity =
+        Identity { account: "", mailbox: "", uid_validity: 0, key: path.as_os_str().as_bytes(), generation: 0 };
+    DeliveryId::new(identity).to_string().chars().take(8).collect()
+}
+
+fn retention(text: &str) -> Result<Retention, Error> {
+    connectord_config::retention(text).map_err(|problem| Error::Usage(format!("--delete {text}: {problem}")))
+}

@@ -1,0 +1,140 @@
+//! `connectord serve`: the daemon.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use connectord_config::build::limits;
+use connectord_engine::{Exit, Job, Scheduler};
+use connectord_mail::UnixTime;
+use connectord_store::Store;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::control::{self, Control};
+use crate::error::Error;
+use crate::{process, setup};
+
+pub(crate) async fn serve(path: Option<PathBuf>) -> Result<Exit, Error> {
+    let config = setup::read_config(path.clone())?;
+    process::become_user(&config.process)?;
+    let _log = setup::start_log(&config)?;
+    if process::is_root() {
+        warn!("running as root; set [process] user, or start it as a user of its own");
+    }
+    let feed = Arc::new(control::Feed::default());
+    let mut parts = setup::build(&config, feed.clone()).await?;
+    let (jobs, watched) = watch::channel(parts.jobs.clone());
+    let (switch, stop) = watch::channel(false);
+    let scheduler = Arc::new(Scheduler::new(Arc::clone(&parts.site), limits(&config)));
+    forget_removed(&parts, &config).await;
+
+    let control = Control {
+        site: Arc::clone(&parts.site),
+        jobs: watched.clone(),
+        feed,
+        stop: stop.clone(),
+        config: config.clone(),
+    };
+    let listening = control.listen(parts.store.path())?;
+    let control = tokio::spawn(listening);
+    let running = tokio::spawn({
+        let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
+        async move { scheduler.run(watched, stop).await }
+    });
+    notify(&[NotifyState::Ready]);
+    info!(accounts = jobs.borrow().len(), state = %parts.store.path().display(), "connectord is running");
+
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot listen for SIGHUP"))?;
+    let mut tidy = tokio::time::interval(std::time::Duration::from_secs(6 * 3600));
+    let told = told_to_stop();
+    tokio::pin!(told);
+    loop {
+        tokio::select! {
+            () = &mut told => break,
+            _ = hangup.recv() => {
+                notify(&[NotifyState::Reloading]);
+                reload(path.clone(), &mut parts, &jobs).await;
+                notify(&[NotifyState::Ready]);
+            }
+            _ = tidy.tick() => {
+                let now: UnixTime = parts.site.clock.now();
+                if let Err(error) = parts.store.tidy(now).await {
+                    warn!(%error, "old state cannot be tidied up");
+                }
+            }
+        }
+    }
+    info!("stopping");
+    notify(&[NotifyState::Stopping]);
+    switch.send_replace(true);
+    // What is being delivered is finished; whoever takes longer is recovered at the next start.
+    for (name, task) in [("scheduler", running), ("control socket", control)] {
+        match tokio::time::timeout(std::time::Duration::from_secs(12), task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panicked)) => error!(%panicked, name, "ended in a panic"),
+            Err(_) => warn!(name, "did not end in time"),
+        }
+    }
+    parts.store.close().await;
+    info!("stopped");
+    Ok(Exit::Ok)
+}
+
+/// Reads the configuration again. A mistake in it changes nothing.
+async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, jobs: &watch::Sender<Vec<Job>>) {
+    let config = match setup::read_config(path) {
+        Ok(config) => config,
+        Err(problem) => {
+            error!(%problem, "the configuration has mistakes; the old one stays in force");
+            return;
+        }
+    };
+    match parts.builder.jobs(&config).await {
+        Ok(new) => {
+            info!(accounts = new.len(), "the configuration was read again");
+            parts.jobs = new.clone();
+            jobs.send_replace(new);
+            forget_removed(parts, &config).await;
+        }
+        Err(problem) => error!(%problem, "the configuration cannot be used; the old one stays in force"),
+    }
+}
+
+/// Accounts that are configured no more keep their memory for 90 days.
+async fn forget_removed(parts: &setup::Parts, config: &connectord_config::Config) {
+    let known = match parts.store.accounts().await {
+        Ok(known) => known,
+        Err(error) => {
+            warn!(%error, "accounts cannot be read from the state");
+            return;
+        }
+    };
+    let now = parts.site.clock.now();
+    // Those with a `#` were made by `fetch URL` and are in no configuration.
+    let gone = |address: &str| !address.contains('#') && config.account(address).is_none();
+    for row in known.iter().filter(|row| row.retired_at.is_none() && gone(&row.address)) {
+        info!(account = row.address, "the account is configured no more; what was fetched is remembered for 90 days");
+        if let Err(error) = parts.store.retire_account(&row.address, now).await {
+            warn!(account = row.address, %error, "cannot be noted");
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(states);
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+pub(crate) async fn told_to_stop() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,74 @@
+//! From a configuration file to a site and its jobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use connectord_config::build::{Builder, open_state, site, state_directory};
+use connectord_config::{Config, LogLevel, LogTarget};
+use connectord_engine::{Job, Observer, Site};
+use connectord_net::Connector;
+use connectord_stores::sqlite::SqliteStore;
+use tracing::level_filters::LevelFilter;
+
+use crate::error::Error;
+use crate::logging;
+
+/// Where the configuration is when nothing else is said.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/connectord/connectord.toml";
+
+/// Reads the configuration and prints its warnings.
+pub(crate) fn read_config(path: Option<PathBuf>) -> Result<Config, Error> {
+    let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+    let config = Config::read(&path)?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(config)
+}
+
+/// Starts the log as the file says.
+pub(crate) fn start_log(config: &Config) -> Result<logging::Guard, Error> {
+    let target = match config.log.to {
+        LogTarget::Stderr => logging::Target::Stderr,
+        LogTarget::Syslog => logging::Target::Syslog,
+        LogTarget::Journald => logging::Target::Journald,
+    };
+    let level = match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    start_log_to(target, level)
+}
+
+pub(crate) fn start_log_to(target: logging::Target, level: LevelFilter) -> Result<logging::Guard, Error> {
+    let wire = level == LevelFilter::TRACE;
+    let settings = logging::Settings { target, level, wire, ..logging::Settings::default() };
+    logging::start(&settings).map_err(|error| Error::Usage(format!("cannot start the log: {error}")))
+}
+
+/// The live parts.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) builder: Builder,
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// Opens the state and builds everything.
+pub(crate) async fn build(config: &Config, observer: Arc<dyn Observer>) -> Result<Parts, Error> {
+    build_in(config, &state_directory(config)?, observer).await
+}
+
+/// The same with the state in another directory than the configuration says.
+pub(crate) async fn build_in(config: &Config, state: &Path, observer: Arc<dyn Observer>) -> Result<Parts, Error> {
+    let store = Arc::new(open_state(state)?);
+    let connector = Connector::new();
+    let mut builder = Builder::new(connector.clone(), store.instance());
+    let jobs = builder.jobs(config).await?;
+    let site = Arc::new(site(config, Arc::clone(&store), connector, observer)?);
+    connectord_engine::sweep(&site, &jobs).await?;
+    Ok(Parts { store, site, builder, jobs })
+}

@@ -1,0 +1,37 @@
+//! Properties of this crate, as plain functions: the fuzz targets call them, and so does the replay of the corpora.
+
+use std::path::Path;
+
+use crate::{Config, url, values};
+
+/// Any text is a configuration or a list of problems, each with a place inside of it, whose display is inert and bounded.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let lines = text.split('\n').count();
+    let findings = match Config::parse(&text, "fuzz.toml", Path::new("/etc/connectord")) {
+        Ok(config) => config.warnings,
+        Err(problems) => {
+            assert!(!problems.problems.is_empty());
+            problems.problems
+        }
+    };
+    for finding in &findings {
+        let place = finding.place.expect("every problem has a place");
+        assert!((1..=lines).contains(&place.line), "{finding}");
+        assert!(finding.excerpts.first().is_some_and(|excerpt| excerpt.line == place.line), "{finding}");
+        assert!(finding.excerpts.iter().all(|excerpt| excerpt.text.chars().count() <= 164), "{finding}");
+        let shown = finding.to_string();
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(!finding.message.contains('\n'), "{shown:?}");
+    }
+}
+
+/// A time, size or URL is a value or an error, and a time that was shown is read as the same.
+pub fn values(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Some(time) = values::duration(&text) {
+        assert_eq!(values::duration(&values::show_duration(time)), Some(time));
+    }
+    let _ = (values::size(&text), values::reserve(&text), values::quiet_hours(&text));
+    let _ = (url::parse_fetch_url(&text), url::parse_proxy(&text));
+}

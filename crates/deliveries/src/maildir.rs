@@ -1,0 +1,489 @@
+//! Delivery into Maildirs, durable and exactly once.
+//!
+//! A batch is written and synced in `tmp/`, noted by the engine, moved to `new/` and synced there. After a crash
+//! [`Delivery::recall`] tells for each note whether its message is there, was taken by a reader meanwhile, or has to be
+//! written anew. What that rests on:
+//!
+//! - a file's name carries the message's id, so that every attempt meets the first;
+//! - before its files a batch makes a marker in `tmp/`. While that is there (and nothing else has changed: the boot, the
+//!   directory, a day), a file that is neither in `tmp/` nor delivered was published, and a reader has taken it;
+//! - a sync that failed is not repeated and believed: what it covered is taken back and written anew;
+//! - one writer at a time per Maildir.
+//!
+//! The work is done on threads of a [`crate::DiskPool`], not on those of tokio, and on a [`Disk`], which tests simulate.
+//!
+//! This module converts CRLF to LF and puts fields in front; it keeps every other octet. It makes nothing above a
+//! Maildir, and removes nothing in `tmp/` that does not carry this installation's mark.
+//!
+//! ```
+//! use connectord_deliveries::maildir::{Maildir, Options};
+//! use connectord_delivery::Delivery;
+//!
+//! let options = Options::new("/var/vmail/{user}/Maildir".parse()?, "f3a9c2");
+//! let maildir = Maildir::new(options);
+//! assert_eq!(maildir.describe(), "maildir:/var/vmail/{user}/Maildir");
+//! # Ok::<(), connectord_delivery::TemplateError>(())
+//! ```
+
+mod disk;
+mod names;
+mod note;
+mod options;
+mod publish;
+mod quota;
+mod recall;
+mod shelf;
+#[doc(hidden)]
+pub mod simdisk;
+mod stage;
+mod sweep;
+mod write;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use connectord_delivery::{
+    BatchLimits, Delivery, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Presence, RecallRow, Recalled,
+    Recipient, Template,
+};
+use tokio::sync::oneshot;
+
+pub use disk::{Disk, DiskDir, DiskFile, RealDisk, Space, Stat};
+pub use options::{CheckExisting, Create, Options, Reserve};
+
+use crate::trouble;
+pub(crate) use shelf::{parent, room};
+pub(crate) use write::hex;
+
+use note::{Batch, Row};
+use shelf::{Shelf, Where};
+use stage::{Held, Means, Ready};
+use sweep::Settled;
+
+/// Maildirs, one per recipient.
+pub struct Maildir(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    host: String,
+    instance: String,
+    /// Begins the numbers of this process's batches.
+    nonce: String,
+    batches: AtomicU64,
+    /// Maildirs whose own directories this process has synced.
+    synced: Mutex<HashSet<(u64, u64)>>,
+    settled: Settled,
+}
+
+/// Maildirs remembered as synced; beyond that they are synced again.
+const MAX_SYNCED: usize = 100_000;
+
+impl Maildir {
+    /// Makes the destination; touches no file.
+    pub fn new(options: Options) -> Self {
+        let mut octets = [0; 8];
+        // Without randomness the time does: what counts is that a later process begins its numbers differently.
+        if getrandom::fill(&mut octets).is_err() {
+            octets =
+                (options.disk.now().0 as u64).rotate_left(16).wrapping_add(u64::from(std::process::id())).to_le_bytes();
+        }
+        Self(Arc::new(Inner {
+            host: names::host(&options.hostname),
+            instance: names::instance(&options.instance),
+            nonce: hex(&octets),
+            batches: AtomicU64::new(0),
+            synced: Mutex::default(),
+            settled: Settled::default(),
+            options,
+        }))
+    }
+
+    /// Shows whether mail for this recipient could be delivered, by making and removing a marker; makes no Maildir.
+    ///
+    /// # Errors
+    /// What a delivery would fail with, or that there is no Maildir and none would be made.
+    pub async fn probe(&self, recipient: &Recipient) -> Result<String, Failure> {
+        let at = self.0.mailbox(recipient)?;
+        let inner = self.0.clone();
+        self.0.on_disk("probing the Maildir", &at.path(), move || inner.probe(&at)).await
+    }
+
+    /// Takes away the markers of batches whose outcomes are committed by now: all that were completed before the call.
+    ///
+    /// For those who use it without an engine, which calls [`Delivery::settled`].
+    pub async fn tidy(&self) {
+        let inner = self.0.clone();
+        let job = move || {
+            inner.settled.unlink_all(&*inner.options.disk);
+            Ok(())
+        };
+        // What stays is swept at the next start.
+        let _ = self.0.on_disk("tidying", "", job).await;
+    }
+}
+
+#[async_trait]
+impl Delivery for Maildir {
+    fn describe(&self) -> String {
+        format!("maildir:{}", self.0.options.path)
+    }
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    /// The markers of the batches that these parcels were in go. Without the call they stay for ten minutes.
+    async fn settled(&self, notes: &[Note]) {
+        let markers: HashSet<String> = notes.iter().filter_map(Row::parse).filter_map(|row| sweep::marker(&row)).collect();
+        if markers.is_empty() {
+            return;
+        }
+        let inner = self.0.clone();
+        let job = move || {
+            inner.settled.unlink(&*inner.options.disk, &markers);
+            Ok(())
+        };
+        // What stays goes later, or is swept at the next start.
+        let _ = self.0.on_disk("tidying", "", job).await;
+    }
+
+    /// Files in `tmp/` of these recipients' Maildirs and their folders.
+    async fn sweep(&self, recipients: &[Recipient], open: &[Note]) -> usize {
+        let keep: Arc<HashSet<String>> = Arc::new(open.iter().filter_map(Row::parse).flat_map(sweep::names).collect());
+        let mut swept = 0;
+        for recipient in recipients {
+            let Ok(at) = self.0.mailbox(recipient) else { continue };
+            let (inner, keep) = (self.0.clone(), keep.clone());
+            let job = move || Ok(sweep::sweep(&*inner.options.disk, &at.mailbox, &inner.instance, &inner.nonce, &keep));
+            swept += self.0.on_disk("sweeping tmp", "", job).await.unwrap_or(0);
+        }
+        swept
+    }
+
+    async fn presence(&self, recipient: &Recipient) -> Result<Presence, Failure> {
+        self.0.tidy_expired();
+        let at = match self.0.mailbox(recipient) {
+            Ok(at) => at,
+            Err(failure) => return Ok(Presence::Absent(failure.text)),
+        };
+        let inner = self.0.clone();
+        self.0.on_disk("looking for the Maildir", &at.path(), move || inner.presence(&at)).await
+    }
+
+    async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
+        let at = self.0.mailbox(recipient)?;
+        let inner = self.0.clone();
+        let job = move || room(&*inner.options.disk, &at.mailbox, inner.options.reserve);
+        self.0.on_disk("asking for free space", &recipient.user, job).await
+    }
+
+    async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared> {
+        self.0.tidy_expired();
+        Box::new(self.0.clone().prepare(batch).await)
+    }
+
+    async fn recall(&self, rows: Vec<RecallRow>) -> Vec<Recalled> {
+        let mut answers = vec![Recalled::Unknown; rows.len()];
+        let mut groups: BTreeMap<Where, Vec<(usize, Row)>> = BTreeMap::new();
+        for (place, row) in rows.iter().enumerate() {
+            // What cannot be read as a note is nothing we can look for.
+            if let Some(row) = row.note.as_ref().and_then(Row::parse) {
+                groups.entry(row.at.clone()).or_default().push((place, row));
+            }
+        }
+        for (at, rows) in groups {
+            let (places, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+            match self.0.clone().recall(at, rows).await {
+                Ok(recalled) => places.into_iter().zip(recalled).for_each(|(place, answer)| answers[place] = answer),
+                Err(failure) => places.into_iter().for_each(|place| answers[place] = Recalled::Wait(failure.clone())),
+            }
+        }
+        answers
+    }
+}
+
+impl Inner {
+    fn mailbox(&self, recipient: &Recipient) -> Result<Where, Failure> {
+        expand(&self.options.path, recipient).map(|mailbox| Where { mailbox, folder: None })
+    }
+
+    fn next_batch(&self) -> Batch {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed);
+        Batch { instance: self.instance.clone(), number: format!("{}-{number}", self.nonce) }
+    }
+
+    /// Runs a job on the pool, within the deadline.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        during: &str,
+        path: &str,
+        job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let waited = self.options.disk_timeout;
+        match tokio::time::timeout(waited, self.options.pool.run(job)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(trouble::panicked(during)),
+            Err(_) => Err(trouble::late(during, path, waited)),
+        }
+    }
+
+    fn tidy_expired(self: &Arc<Self>) {
+        if self.settled.has_expired() {
+            let inner = self.clone();
+            self.options.pool.submit(move || inner.settled.unlink_expired(&*inner.options.disk));
+        }
+    }
+
+    fn presence(&self, at: &Where) -> Result<Presence, Failure> {
+        let path = std::path::Path::new(&at.mailbox);
+        let wanted = match self.options.create {
+            Create::Never => path,
+            Create::InParent => parent(path),
+        };
+        match self.options.disk.open_dir(wanted) {
+            Ok(_) => Ok(Presence::Here),
+            // It may be passed through though not read, as homes of mode 0711.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                match self.options.disk.open_dir(path) {
+                    Ok(_) => Ok(Presence::Here),
+                    Err(_) => Err(trouble::failure("looking for the Maildir", &wanted.to_string_lossy(), &error)),
+                }
+            }
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                let wanted = wanted.to_string_lossy();
+                Ok(Presence::Absent(format!("there is no directory {}", connectord_wire::Escaped::text(&wanted))))
+            }
+            Err(error) => Err(trouble::failure("looking for the Maildir", &at.mailbox, &error)),
+        }
+    }
+
+    fn probe(&self, at: &Where) -> Result<String, Failure> {
+        let shelf = match Shelf::open(&*self.options.disk, at, Create::Never) {
+            Ok(shelf) => shelf,
+            Err(failure) if failure.kind == FailureKind::Unavailable && self.options.create == Create::InParent => {
+                return match self.presence(at)? {
+                    Presence::Here => Ok(format!("{} is made with the first message", at.mailbox)),
+                    Presence::Absent(text) => Err(Failure::new(FailureKind::NoUser, text)),
+                };
+            }
+            Err(failure) => return Err(failure),
+        };
+        let fail = |error| trouble::failure("writing a file into tmp", &at.mailbox, &error);
+        let name = self.next_batch().marker().replacen("batch", "probe", 1);
+        let made = shelf.tmp.create_new(&name).and_then(|mut file| file.sync());
+        let gone = stage::unlink(&shelf, &name);
+        made.and(gone).map_err(fail)?;
+        Ok(format!("{} can be written", at.mailbox))
+    }
+
+    fn open(&self, at: &Where) -> Result<Shelf, Failure> {
+        let shelf = Shelf::open(&*self.options.disk, at, self.options.create)?;
+        let known = |synced: &HashSet<_>| synced.contains(&shelf.place);
+        if !known(&self.synced.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if let Err(failure) = Shelf::sync_directories(&*self.options.disk, at) {
+                if shelf.made {
+                    Shelf::remove_empty(&*self.options.disk, at);
+                }
+                return Err(failure);
+            }
+            let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            if synced.len() >= MAX_SYNCED {
+                synced.clear();
+            }
+            synced.insert(shelf.place);
+        }
+        Ok(shelf)
+    }
+
+    async fn prepare(self: Arc<Self>, batch: Vec<Parcel>) -> MaildirBatch {
+        let mut all = MaildirBatch::new(self.clone(), batch.len());
+        let waited = self.options.disk_timeout;
+
+        // The writers are taken in the order of their places, so that two batches cannot wait for each other.
+        let mut shelves: BTreeMap<(u64, u64), Part<Shelf, Parcel>> = BTreeMap::new();
+        let mut opening = Vec::new();
+        for (at, parcels) in self.by_maildir(batch, &mut all) {
+            let (inner, whose) = (self.clone(), at.clone());
+            let opened = self.options.pool.start(move || inner.open(&whose)).await;
+            opening.push((at, parcels, opened));
+        }
+        for (at, parcels, opened) in opening {
+            match answer(opened, waited, "opening the Maildir", &at).await.and_then(|opened| opened) {
+                Ok(shelf) => match shelves.entry(shelf.place) {
+                    std::collections::btree_map::Entry::Vacant(free) => {
+                        free.insert((at, shelf, parcels));
+                    }
+                    // Two paths, one Maildir.
+                    std::collections::btree_map::Entry::Occupied(taken) => taken.into_mut().2.extend(parcels),
+                },
+                Err(failure) => all.fail(parcels.iter().map(|(place, _)| *place), &failure),
+            }
+        }
+
+        let mut staging = Vec::new();
+        for (place, (at, shelf, mut parcels)) in shelves {
+            let Ok(writer) = tokio::time::timeout(waited, self.options.pool.writer(place)).await else {
+                let failure = trouble::late("waiting for another batch", &at.path(), waited);
+                all.fail(parcels.iter().map(|(place, _)| *place), &failure);
+                continue;
+            };
+            parcels.sort_by_key(|(place, _)| *place);
+            let places: Vec<_> = parcels.iter().map(|(place, _)| *place).collect();
+            let held = Held::new(at.clone(), shelf, self.next_batch(), self.options.pool.clone(), writer);
+            let (sender, staged) = oneshot::channel();
+            stage::stage(held, parcels, self.means(), sender);
+            staging.push((at, places, staged));
+        }
+        for (at, places, staged) in staging {
+            match answer(staged, waited, "writing the messages", &at).await {
+                Ok((held, results)) => all.add(held, results),
+                Err(failure) => all.fail(places.into_iter(), &failure),
+            }
+        }
+        all
+    }
+
+    fn means(&self) -> Means {
+        Means {
+            disk: self.options.disk.clone(),
+            host: self.host.clone(),
+            quota: self.options.quota,
+            search_all: self.options.check_existing == CheckExisting::Always,
+        }
+    }
+
+    fn by_maildir(&self, batch: Vec<Parcel>, all: &mut MaildirBatch) -> BTreeMap<Where, Vec<(usize, Parcel)>> {
+        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (place, parcel) in batch.into_iter().enumerate() {
+            match self.mailbox(&parcel.recipient) {
+                Ok(at) => {
+                    let at = Where { folder: parcel.folder.as_deref().and_then(names::folder), ..at };
+                    groups.entry(at).or_default().push((place, parcel));
+                }
+                Err(failure) => all.fail([place].into_iter(), &failure),
+            }
+        }
+        groups
+    }
+
+    async fn recall(self: Arc<Self>, at: Where, rows: Vec<Row>) -> Result<Vec<Recalled>, Failure> {
+        let waited = self.options.disk_timeout;
+        let (inner, whose) = (self.clone(), at.clone());
+        let opening = move || Shelf::open(&*inner.options.disk, &whose, Create::Never);
+        let shelf = self.on_disk("opening the Maildir", &at.path(), opening).await?;
+        let writer = tokio::time::timeout(waited, self.options.pool.writer(shelf.place))
+            .await
+            .map_err(|_| trouble::late("waiting for another batch", &at.path(), waited))?;
+        let inner = self.clone();
+        let job = move || {
+            let recalled = recall::recall(&*inner.options.disk, &shelf, &rows);
+            drop(writer);
+            Ok(recalled)
+        };
+        self.on_disk("looking for earlier messages", &at.path(), job).await
+    }
+}
+
+fn expand(path: &Template, recipient: &Recipient) -> Result<String, Failure> {
+    path.expand_path(recipient).map_err(|error| {
+        let user = connectord_wire::Escaped::text(&recipient.user);
+        Failure::new(FailureKind::Misconfigured, format!("{error} (during making the path for user {user})"))
+    })
+}
+
+async fn answer<T>(from: oneshot::Receiver<T>, waited: Duration, during: &str, at: &Where) -> Result<T, Failure> {
+    match tokio::time::timeout(waited, from).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(trouble::panicked(during)),
+        Err(_) => Err(trouble::late(during, &at.path(), waited)),
+    }
+}
+
+/// What goes into one Maildir, each with its place in the whole batch.
+type Part<M, P> = (Where, M, Vec<(usize, P)>);
+
+/// A batch in `tmp/` of one or more Maildirs.
+struct MaildirBatch {
+    inner: Arc<Inner>,
+    notes: Vec<Result<Option<Note>, Failure>>,
+    parts: Vec<Part<Arc<Held>, Ready>>,
+}
+
+impl MaildirBatch {
+    fn new(inner: Arc<Inner>, parcels: usize) -> Self {
+        let none = Err(Failure::new(FailureKind::Transient, "the message was not looked at"));
+        Self { inner, notes: vec![none; parcels], parts: Vec::new() }
+    }
+
+    fn fail(&mut self, places: impl Iterator<Item = usize>, failure: &Failure) {
+        places.for_each(|place| self.notes[place] = Err(failure.clone()));
+    }
+
+    fn add(&mut self, held: Arc<Held>, results: Vec<(usize, Result<Ready, Failure>)>) {
+        let mut part = Vec::new();
+        for (place, result) in results {
+            self.notes[place] = result.and_then(|ready| {
+                let note = ready.row().to_note().ok_or_else(|| {
+                    let text = format!("the path is too long to be remembered: {}", held.at.path());
+                    Failure::new(FailureKind::Misconfigured, text)
+                })?;
+                part.push((place, ready));
+                Ok(Some(note))
+            });
+        }
+        self.parts.push((held.at.clone(), held, part));
+    }
+}
+
+#[async_trait]
+impl Prepared for MaildirBatch {
+    fn notes(&self) -> &[Result<Option<Note>, Failure>] {
+        &self.notes
+    }
+
+    async fn complete(self: Box<Self>) -> Vec<Outcome> {
+        let Self { inner, notes, parts } = *self;
+        let lost = |failure: &Failure| Outcome::Unknown(failure.clone());
+        let mut outcomes: Vec<_> = notes
+            .into_iter()
+            .map(|note| note.map_or_else(Outcome::Failed, |_| lost(&trouble::panicked("publishing the messages"))))
+            .collect();
+        let mut publishing = Vec::new();
+        for (at, held, ready) in parts {
+            let places: Vec<_> = ready.iter().map(|(place, _)| *place).collect();
+            let by = inner.clone();
+            let job = move || {
+                let outcomes = publish::publish(&held, ready);
+                by.settled.take_over(&held);
+                outcomes
+            };
+            publishing.push((at, places, inner.options.pool.start(job).await));
+        }
+        for (at, places, published) in publishing {
+            match answer(published, inner.options.disk_timeout, "publishing the messages", &at).await {
+                Ok(published) => published.into_iter().for_each(|(place, outcome)| outcomes[place] = outcome),
+                Err(failure) => places.into_iter().for_each(|place| outcomes[place] = lost(&failure)),
+            }
+        }
+        outcomes
+    }
+}
+
+impl Drop for Inner {
+    /// Markers of completed batches go, in so far as the disk does it within a second.
+    fn drop(&mut self) {
+        let settled = std::mem::take(&mut self.settled);
+        if settled.is_empty() {
+            return;
+        }
+        let (disk, (done, wait)) = (self.options.disk.clone(), std::sync::mpsc::channel());
+        self.options.pool.submit(move || {
+            settled.unlink_all(&*disk);
+            let _ = done.send(());
+        });
+        let _ = wait.recv_timeout(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,124 @@
+//! One file in `tmp/`: octets, mode, time, sync.
+
+use std::io;
+
+use connectord_delivery::{Failure, Parcel};
+use sha2::{Digest, Sha256};
+
+use super::disk::{DiskDir, DiskFile};
+use super::shelf::Shelf;
+use crate::local::{self, Buffers};
+use crate::trouble;
+
+/// What is known of a file that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) size_octets: u64,
+    /// The size with every line end as CRLF, as Dovecot counts it.
+    pub(super) crlf_octets: u64,
+    pub(super) digest: String,
+}
+
+/// Writes and syncs `tmp/<name>`. On failure the file may be there, whole or not.
+pub(super) fn write(shelf: &Shelf, name: &str, parcel: &Parcel, buffers: &mut Buffers) -> Result<Written, Failure> {
+    let path = || format!("{}/tmp/{name}", shelf.path);
+    let fail = |during, error: io::Error| trouble::failure(during, &path(), &error);
+    let mut file = match shelf.tmp.create_new(name) {
+        // Nobody else gives this name: it is ours, from an attempt that was cut short.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            shelf.tmp.unlink(name).and_then(|()| shelf.tmp.create_new(name))
+        }
+        other => other,
+    }
+    .map_err(|error| fail("making the file", error))?;
+
+    let mut sink = Sink::new(&mut *file);
+    local::copy(parcel, buffers, &mut |piece| sink.put(piece)).map_err(|broken| broken.failure(&path()))?;
+    let written = sink.finish();
+
+    set_owner(shelf, &mut *file).map_err(|error| fail("setting the mode of the file", error))?;
+    if let Some(time) = parcel.arrived_at {
+        file.set_modified(time).map_err(|error| fail("setting the time of the file", error))?;
+    }
+    file.sync().map_err(|error| fail("syncing the file", error))?;
+    Ok(written)
+}
+
+/// Size and digest of a file that is there.
+pub(super) fn digest_of(dir: &dyn DiskDir, name: &str) -> io::Result<(u64, String)> {
+    let mut file = dir.open_file(name)?;
+    let (mut digest, mut size, mut block) = (Sha256::new(), 0u64, vec![0; local::BLOCK]);
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok((size, hex(&digest.finalize()))),
+            Ok(count) => {
+                digest.update(&block[..count]);
+                size += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn set_owner(shelf: &Shelf, file: &mut dyn DiskFile) -> io::Result<()> {
+    let stat = file.stat()?;
+    let group = (stat.group != shelf.group).then_some(shelf.group);
+    if group.is_none() && stat.mode == shelf.file_mode {
+        return Ok(());
+    }
+    match file.set_group_and_mode(group, shelf.file_mode) {
+        // Not a member of the directory's group: then the group's permissions would be for a group that is not meant.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file.set_group_and_mode(None, 0o600),
+        other => other,
+    }
+}
+
+/// Writes, counts and digests.
+struct Sink<'a> {
+    file: &'a mut dyn DiskFile,
+    digest: Sha256,
+    size_octets: u64,
+    bare_lf: u64,
+    after_cr: bool,
+}
+
+impl<'a> Sink<'a> {
+    fn new(file: &'a mut dyn DiskFile) -> Self {
+        Self { file, digest: Sha256::new(), size_octets: 0, bare_lf: 0, after_cr: false }
+    }
+
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.digest.update(piece);
+        self.size_octets += piece.len() as u64;
+        for at in memchr::memchr_iter(b'\n', piece) {
+            let after_cr = if at == 0 { self.after_cr } else { piece[at - 1] == b'\r' };
+            self.bare_lf += u64::from(!after_cr);
+        }
+        self.after_cr = piece.last().map_or(self.after_cr, |last| *last == b'\r');
+        Ok(())
+    }
+
+    fn finish(self) -> Written {
+        Written {
+            size_octets: self.size_octets,
+            crlf_octets: self.size_octets + self.bare_lf,
+            digest: hex(&self.digest.finalize()),
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    octets.iter().flat_map(|o| [DIGITS[usize::from(o >> 4)], DIGITS[usize::from(o & 15)]]).map(char::from).collect()
+}

@@ -1,0 +1,35 @@
+use std::sync::Arc;
+
+use connectord_account::Account;
+use connectord_delivery::{Delivery, Recipient};
+use connectord_net::Route;
+use connectord_sasl::Credentials;
+
+/// One account with all that is needed to run it.
+#[derive(Clone)]
+pub struct Job {
+    /// What is configured.
+    pub account: Arc<Account>,
+    /// Where its credential comes from.
+    pub credentials: Arc<dyn Credentials>,
+    /// How its server is reached.
+    pub route: Route,
+    /// Name of its destination, as kept in the store.
+    pub destination: String,
+    /// Its destination.
+    pub delivery: Arc<dyn Delivery>,
+    /// Who gets its mail; at least one.
+    pub recipients: Vec<Recipient>,
+}
+
+impl Job {
+    /// The account's address.
+    pub fn address(&self) -> &str {
+        &self.account.address
+    }
+
+    /// The server as `host:port`.
+    pub fn server(&self) -> String {
+        self.account.endpoint.to_string()
+    }
+}

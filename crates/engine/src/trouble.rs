@@ -1,0 +1,497 @@
+//! What each failure means: who is concerned, how long to wait, what to say. Decided here and nowhere else, by matches
+//! without a wildcard arm over our own errors, so that a new one does not compile until somebody has decided.
+
+use std::time::Duration;
+
+use connectord_account::{backoff, login_hold};
+use connectord_delivery::{Failure, FailureKind};
+use connectord_mail::UnixTime;
+use connectord_net as net;
+use connectord_sasl::CredentialError;
+use connectord_store::{Health, Hold, Settled, StoreError};
+use connectord_wire::Blame;
+
+use crate::LoginRefusal;
+
+/// A message that has failed this often is parked.
+pub(crate) const MAX_ATTEMPTS: u32 = 10;
+
+/// Why a run ended before its work was done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The connection, or the POP3 session on it.
+    #[error(transparent)]
+    Pop3(#[from] net::Error<connectord_pop3::Error>),
+    /// The connection, or the IMAP session on it.
+    #[error(transparent)]
+    Imap(#[from] net::Error<connectord_imap::Error>),
+    /// The server refused the login.
+    #[error("login refused by {server}: {refusal}")]
+    Login {
+        /// The server.
+        server: String,
+        /// What it said.
+        refusal: LoginRefusal,
+    },
+    /// Nothing the server offers may be used to log in.
+    #[error("no way to log in to {server}: it offers {offered}, which the credential or the configuration does not allow")]
+    NoMechanism {
+        /// The server.
+        server: String,
+        /// What it offers.
+        offered: String,
+    },
+    /// The exchange broke the mechanism's rules.
+    #[error("login to {server} ended: {error}")]
+    Sasl {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        error: connectord_sasl::Error,
+    },
+    /// There is no credential now.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The server refused something that the whole mailbox needs.
+    #[error("{server}: mailbox {mailbox:?}: {refusal}")]
+    Mailbox {
+        /// The server.
+        server: String,
+        /// The mailbox.
+        mailbox: String,
+        /// What it said, escaped.
+        refusal: String,
+        /// Whether it says that this will pass.
+        temporary: bool,
+    },
+    /// The server asks for a pause.
+    #[error("{server} asks for a pause: {refusal}")]
+    Throttled {
+        /// The server.
+        server: String,
+        /// What it said, escaped.
+        refusal: String,
+        /// How long, if it says so.
+        wait: Option<Duration>,
+    },
+    /// The destination cannot take mail now.
+    #[error("{destination}: {failure}")]
+    Destination {
+        /// The destination.
+        destination: String,
+        /// What it said.
+        failure: Failure,
+    },
+    /// A local user does not exist.
+    #[error("there is no local user {user}: {reason}")]
+    UserGone {
+        /// The user.
+        user: String,
+        /// How that is known.
+        reason: String,
+    },
+    /// Our own state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The spool for large bodies.
+    #[error("cannot keep a message while it is retrieved")]
+    Spool(#[source] std::io::Error),
+    /// We were told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Whom a failure concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// One mailbox of the account; its others are not concerned.
+    Mailbox,
+    /// This account.
+    Account,
+    /// All accounts at the same server.
+    Host,
+    /// All accounts with the same destination.
+    Destination,
+    /// Everything: our disk, our state, or our being told to stop.
+    Us,
+}
+
+/// Why an account is not well, as a code for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The name does not resolve.
+    NameUnknown,
+    /// No connection, or nothing came.
+    NoAnswer,
+    /// TLS could not be had or trusted.
+    Tls,
+    /// STARTTLS is required and not offered.
+    TlsNotOffered,
+    /// The server speaks against its protocol.
+    Protocol,
+    /// Login refused.
+    LoginRefused,
+    /// No credential.
+    NoCredential,
+    /// Somebody else has the mailbox open.
+    InUse,
+    /// The server asks for a pause.
+    Throttled,
+    /// A mailbox is not there or not readable.
+    Folder,
+    /// The local user does not exist.
+    UserGone,
+    /// The destination does not take mail.
+    DestinationDown,
+    /// The recipient's mailbox is full.
+    MailboxFull,
+    /// Our disk is full.
+    DiskFull,
+    /// Our state cannot be used.
+    State,
+    /// Something is configured wrongly.
+    Configuration,
+    /// We were told to stop.
+    Stopped,
+}
+
+impl Cause {
+    /// The code, as in the API and in logs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NameUnknown => "name_unknown",
+            Self::NoAnswer => "no_answer",
+            Self::Tls => "tls",
+            Self::TlsNotOffered => "tls_not_offered",
+            Self::Protocol => "protocol",
+            Self::LoginRefused => "login_refused",
+            Self::NoCredential => "no_credential",
+            Self::InUse => "in_use",
+            Self::Throttled => "throttled",
+            Self::Folder => "folder_gone",
+            Self::UserGone => "user_gone",
+            Self::DestinationDown => "destination_down",
+            Self::MailboxFull => "mailbox_full",
+            Self::DiskFull => "disk_full",
+            Self::State => "state",
+            Self::Configuration => "configuration",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Exit statuses (sysexits.h), the worse the later in [`Exit::worst`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Exit {
+    /// 0
+    #[default]
+    Ok,
+    /// 75: try again later.
+    TempFail,
+    /// 69: a server is unavailable.
+    Unavailable,
+    /// 65: bad data: a message was parked.
+    Data,
+    /// 77: login refused.
+    NoPermission,
+    /// 78: configuration.
+    Config,
+    /// 74: our disk or state.
+    Io,
+    /// 64: wrong use of the command line.
+    Usage,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::Unavailable => 69,
+            Self::Io => 74,
+            Self::TempFail => 75,
+            Self::NoPermission => 77,
+            Self::Config => 78,
+        }
+    }
+
+    /// Of two, the one that asks more of a person.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Ok => 0,
+            Self::TempFail => 1,
+            Self::Unavailable => 2,
+            Self::Data => 3,
+            Self::NoPermission => 4,
+            Self::Config => 5,
+            Self::Io => 6,
+            Self::Usage => 7,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
+/// What follows from a failed run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Why.
+    pub cause: Cause,
+    /// Who is concerned.
+    pub scope: Scope,
+    /// What a one-shot command ends with.
+    pub exit: Exit,
+    /// How long to wait.
+    pub(crate) wait: Wait,
+}
+
+/// How long to wait after a failed run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Longer with each failure in a row.
+    Backoff,
+    /// As after a refused login.
+    Login,
+    /// This long, as the server wishes.
+    Exactly(Hold, Duration),
+    /// Until the next regular check: what is missing may be back by then.
+    Regular(Hold),
+    /// Not at all.
+    None,
+}
+
+impl RunError {
+    /// What follows from it.
+    pub fn trouble(&self) -> Trouble {
+        let trouble = |cause, scope, exit, wait| Trouble { cause, scope, exit, wait };
+        match self {
+            Self::Pop3(error) => connection(error, pop3_session),
+            Self::Imap(error) => connection(error, imap_session),
+            Self::Login { refusal, .. } => refusal.trouble(),
+            Self::NoMechanism { .. } => {
+                trouble(Cause::LoginRefused, Scope::Account, Exit::NoPermission, Wait::Login)
+            }
+            Self::Sasl { error, .. } => match error.blame() {
+                Blame::Credentials => trouble(Cause::LoginRefused, Scope::Account, Exit::NoPermission, Wait::Login),
+                _ => trouble(Cause::Protocol, Scope::Account, Exit::Unavailable, Wait::Backoff),
+            },
+            Self::Credential(CredentialError::Unavailable { temporary: true, .. }) => {
+                trouble(Cause::NoCredential, Scope::Account, Exit::TempFail, Wait::Backoff)
+            }
+            Self::Credential(_) => trouble(Cause::NoCredential, Scope::Account, Exit::Config, Wait::Backoff),
+            Self::Mailbox { temporary, .. } => {
+                let exit = if *temporary { Exit::TempFail } else { Exit::Config };
+                trouble(Cause::Folder, Scope::Mailbox, exit, Wait::Backoff)
+            }
+            Self::Throttled { wait, .. } => {
+                let wait = wait.map_or(Wait::Backoff, |wait| Wait::Exactly(Hold::Throttled, wait));
+                trouble(Cause::Throttled, Scope::Account, Exit::TempFail, wait)
+            }
+            Self::Destination { failure, .. } => match failure.kind {
+                FailureKind::Transient | FailureKind::Permanent | FailureKind::Unavailable => trouble(
+                    Cause::DestinationDown,
+                    Scope::Destination,
+                    Exit::TempFail,
+                    Wait::Backoff,
+                ),
+                FailureKind::OverQuota => {
+                    trouble(Cause::MailboxFull, Scope::Account, Exit::TempFail, Wait::Regular(Hold::Destination))
+                }
+                FailureKind::NoUser => {
+                    trouble(Cause::UserGone, Scope::Account, Exit::Config, Wait::Regular(Hold::UserGone))
+                }
+                FailureKind::DiskFull => {
+                    trouble(Cause::DiskFull, Scope::Us, Exit::TempFail, Wait::Regular(Hold::Destination))
+                }
+                FailureKind::Misconfigured | _ => {
+                    trouble(Cause::Configuration, Scope::Destination, Exit::Config, Wait::Regular(Hold::Destination))
+                }
+            },
+            Self::UserGone { .. } => {
+                trouble(Cause::UserGone, Scope::Account, Exit::Config, Wait::Regular(Hold::UserGone))
+            }
+            Self::Store(StoreError::Busy) => trouble(Cause::InUse, Scope::Account, Exit::TempFail, Wait::None),
+            Self::Store(StoreError::Full { .. }) => trouble(Cause::DiskFull, Scope::Us, Exit::TempFail, Wait::Backoff),
+            Self::Store(_) => trouble(Cause::State, Scope::Us, Exit::Io, Wait::Backoff),
+            Self::Spool(_) => trouble(Cause::DiskFull, Scope::Us, Exit::TempFail, Wait::Backoff),
+            Self::Stopped => trouble(Cause::Stopped, Scope::Us, Exit::TempFail, Wait::None),
+        }
+    }
+
+    /// What a person can do about it, if there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Pop3(net::Error::Tls { problem, .. }) | Self::Imap(net::Error::Tls { problem, .. }) => problem.hint(),
+            Self::Login { refusal, .. } => refusal.hint(),
+            Self::NoMechanism { .. } => {
+                Some("without encryption only mechanisms that hide the password are used; see `security` and `mechanisms`".into())
+            }
+            Self::UserGone { .. } => {
+                Some("nothing is retrieved or removed for this account until the user is back; see `deliver_to` and [users]".into())
+            }
+            Self::Store(StoreError::Locked { .. }) => {
+                Some("a running connectord holds the state; stop it, or use another [state] url".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn connection<E>(error: &net::Error<E>, session: impl FnOnce(&E) -> Trouble) -> Trouble {
+    let trouble = |cause, exit| Trouble { cause, scope: Scope::Host, exit, wait: Wait::Backoff };
+    match error {
+        net::Error::Resolve { .. } => trouble(Cause::NameUnknown, Exit::Unavailable),
+        net::Error::Tls { .. } => Trouble { scope: Scope::Host, ..trouble(Cause::Tls, Exit::Unavailable) },
+        net::Error::Session(error) => session(error),
+        _ => trouble(Cause::NoAnswer, Exit::Unavailable),
+    }
+}
+
+fn pop3_session(error: &connectord_pop3::Error) -> Trouble {
+    use connectord_pop3::{Error, ResponseCode};
+    if let Error::GreetingRefused(refusal) = error {
+        return match &refusal.code {
+            Some(ResponseCode::InUse) => LoginRefusal::in_use(refusal.to_string()).trouble(),
+            Some(ResponseCode::LoginDelay(seconds)) => {
+                LoginRefusal::delayed(refusal.to_string(), *seconds).trouble()
+            }
+            _ => by_blame(Blame::Server),
+        };
+    }
+    by_blame(error.blame())
+}
+
+fn imap_session(error: &connectord_imap::Error) -> Trouble {
+    if let connectord_imap::Error::Bye { text, .. } = error
+        && let Some(wait) = suggested_pause(text)
+    {
+        return Trouble {
+            cause: Cause::Throttled,
+            scope: Scope::Account,
+            exit: Exit::TempFail,
+            wait: Wait::Exactly(Hold::Throttled, wait),
+        };
+    }
+    by_blame(error.blame())
+}
+
+fn by_blame(blame: Blame) -> Trouble {
+    let trouble = |cause, exit| Trouble { cause, scope: Scope::Account, exit, wait: Wait::Backoff };
+    match blame {
+        Blame::Server | Blame::Limit => trouble(Cause::Protocol, Exit::Unavailable),
+        Blame::Incompatible => trouble(Cause::TlsNotOffered, Exit::Unavailable),
+        Blame::Credentials => Trouble { wait: Wait::Login, ..trouble(Cause::LoginRefused, Exit::NoPermission) },
+        Blame::Caller | _ => trouble(Cause::State, Exit::Io),
+    }
+}
+
+/// Microsoft 365 (2024): `Request is throttled. Suggested Backoff Time: 299961 milliseconds`. At most a day is obeyed.
+pub(crate) fn suggested_pause(text: &str) -> Option<Duration> {
+    let lower = text.to_ascii_lowercase();
+    let (_, rest) = lower.split_once("backoff time:")?;
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).take(9).collect();
+    let wait = Duration::from_millis(digits.parse().ok()?);
+    Some(wait.min(Duration::from_secs(86_400)))
+}
+
+/// How an account is doing after a failed run: failures counted, and not before when it is checked again.
+pub(crate) fn after_failure(health: &Health, error: &RunError, now: UnixTime, regular: Duration, random: u64) -> Health {
+    let trouble = error.trouble();
+    let failures = health.failures.saturating_add(1);
+    let refusals = if trouble.wait == Wait::Login { health.login_refusals.saturating_add(1) } else { health.login_refusals };
+    let (hold, wait) = match trouble.wait {
+        Wait::Backoff => (Some(Hold::Backoff), backoff(failures, random)),
+        Wait::Login => (Some(Hold::Login), login_hold(refusals)),
+        Wait::Exactly(hold, wait) => (Some(hold), wait),
+        Wait::Regular(hold) => (Some(hold), regular.min(Duration::from_secs(3600))),
+        Wait::None => (health.hold, Duration::ZERO),
+    };
+    Health {
+        failures,
+        login_refusals: refusals,
+        last_check: Some(now),
+        next_check: Some(now.plus(wait)),
+        hold,
+        error: Some(error.to_string()),
+        ..health.clone()
+    }
+}
+
+/// What follows from a failed delivery of one message: the `attempt` that failed counts from 1.
+pub(crate) fn after_delivery(failure: &Failure, attempt: u32, now: UnixTime, random: u64) -> Settled {
+    let reason = failure.text.clone();
+    let later = |counts| Settled::Deferred {
+        retry_at: now.plus(backoff(attempt, random)),
+        reason: failure.text.clone(),
+        counts,
+    };
+    match failure.kind {
+        FailureKind::Permanent => Settled::Parked { reason },
+        FailureKind::Transient if attempt >= MAX_ATTEMPTS => {
+            Settled::Parked { reason: format!("{reason} (attempt {attempt})") }
+        }
+        FailureKind::Transient => later(true),
+        // Nothing is wrong with the message: it waits as long as it takes.
+        FailureKind::OverQuota
+        | FailureKind::NoUser
+        | FailureKind::Unavailable
+        | FailureKind::DiskFull
+        | FailureKind::Misconfigured
+        | _ => Settled::Deferred { retry_at: now, reason, counts: false },
+    }
+}
+
+/// Whether a failed delivery concerns all other messages of the account too, so that the run ends.
+pub(crate) fn stops_the_run(failure: &Failure) -> bool {
+    !matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggested_pause_is_obeyed_up_to_a_day() {
+        assert_eq!(
+            suggested_pause("Request is throttled. Suggested Backoff Time: 299961 milliseconds"),
+            Some(Duration::from_millis(299_961))
+        );
+        assert_eq!(suggested_pause("Backoff time: 999999999999 ms"), Some(Duration::from_secs(86_400)));
+        assert_eq!(suggested_pause("go away"), None);
+    }
+
+    #[test]
+    fn a_refused_login_is_not_retried_like_a_dead_line() {
+        let refused = RunError::Login { server: "s".into(), refusal: LoginRefusal::credentials("no".into()) };
+        let day = Duration::from_secs(86_400);
+        let mut health = Health::default();
+        let waits: Vec<i64> = (0..4)
+            .map(|_| {
+                health = after_failure(&health, &refused, UnixTime(0), day, 0);
+                health.next_check.unwrap().0
+            })
+            .collect();
+        assert_eq!(waits, [3600, 4 * 3600, 86_400, 86_400]);
+        assert_eq!(health.hold, Some(Hold::Login));
+        let silent = RunError::Pop3(net::Error::Session(connectord_pop3::Error::Closed { during: "x" }));
+        let after = after_failure(&Health::default(), &silent, UnixTime(0), day, 0);
+        assert_eq!((after.hold, after.next_check), (Some(Hold::Backoff), Some(UnixTime(60))));
+    }
+
+    #[test]
+    fn only_a_permanent_refusal_or_too_many_attempts_park_a_message() {
+        let settled = |kind, attempt| after_delivery(&Failure::new(kind, "x"), attempt, UnixTime(5), 0);
+        assert!(matches!(settled(FailureKind::Permanent, 1), Settled::Parked { .. }));
+        assert!(matches!(settled(FailureKind::Transient, 1), Settled::Deferred { counts: true, .. }));
+        assert!(matches!(settled(FailureKind::Transient, MAX_ATTEMPTS), Settled::Parked { .. }));
+        for kind in [FailureKind::OverQuota, FailureKind::NoUser, FailureKind::Unavailable, FailureKind::DiskFull] {
+            assert!(matches!(settled(kind, 500), Settled::Deferred { counts: false, .. }));
+        }
+    }
+}

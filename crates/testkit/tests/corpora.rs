@@ -1,0 +1,36 @@
+//! Every input of the fuzzing corpora, without a fuzzer.
+
+use connectord_testkit::replay;
+
+replay!(dot_stuffing, connectord_wire::fuzzing::dot_stuffing);
+replay!(header_fields, connectord_mail::fuzzing::header_fields);
+replay!(sasl_challenge, connectord_sasl::fuzzing::challenge);
+replay!(pop3_reply, connectord_pop3::fuzzing::reply);
+replay!(pop3_session, connectord_pop3::fuzzing::session);
+replay!(imap_response, connectord_imap::fuzzing::response);
+replay!(imap_session, connectord_imap::fuzzing::session);
+replay!(imap_utf7, connectord_imap::fuzzing::utf7);
+replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
+replay!(lmtp_session, connectord_lmtp::fuzzing::session);
+
+/// A target without a corpus, or a corpus without a target, is an oversight.
+#[test]
+fn every_fuzz_target_has_its_corpus_replayed_here() {
+    let fuzz = connectord_testkit::house::workspace().join("fuzz");
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(fuzz.join(folder)).expect("the folder is there");
+        let mut names: Vec<_> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let mut replayed: Vec<_> = include_str!("corpora.rs")
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("replay!(")?.split_once(',')?.0.to_owned()))
+        .collect();
+    replayed.sort();
+    assert_eq!(names("fuzz_targets"), replayed);
+    assert_eq!(names("corpus"), replayed);
+}
