@@ -6,20 +6,23 @@ use std::sync::Arc;
 use connectord_config::build::BuildError;
 use connectord_engine::{Exit, Job, Mode, Quiet};
 use connectord_store::StoreError;
+use tracing::level_filters::LevelFilter;
 
 use crate::cli::Check;
 use crate::error::Error;
 use crate::fetch::run_all;
-use crate::{logging, setup};
+use crate::logging::{Colour, Settings};
+use crate::setup;
 
-pub(crate) async fn check(path: Option<PathBuf>, options: Check) -> Result<Exit, Error> {
+pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
     let plural = if config.accounts.len() == 1 { "" } else { "s" };
     println!("ok    configuration: {} account{plural}, {} warnings", config.accounts.len(), config.warnings.len());
     if !options.online {
         return Ok(Exit::Ok);
     }
-    let _log = setup::start_log_to(logging::Target::Stderr, tracing::level_filters::LevelFilter::ERROR)?;
+    let errors = Settings { level: LevelFilter::ERROR, colour, ..Settings::default() };
+    let _log = setup::start_log(&errors)?;
     // A running daemon keeps its state; a look at the servers needs none of it.
     let scratch = scratch_directory()?;
     let parts = match setup::build(&config, Arc::new(Quiet)).await {

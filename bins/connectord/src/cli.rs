@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::logging::Colour;
+
 /// Checks external POP3 and IMAP accounts and delivers their mail to local users.
 ///
 /// Exit status: 0 all well, 64 usage, 65 a message was parked, 69 a server is unavailable, 74 disk or state, 75 try again
@@ -14,6 +16,9 @@ pub(crate) struct Options {
     /// Configuration file [default: /etc/connectord/connectord.toml]
     #[arg(long, short, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Whether to use colour
+    #[arg(long, value_enum, default_value_t = Colour::Auto, global = true)]
+    pub(crate) color: Colour,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -18,6 +18,8 @@ pub(crate) enum Error {
     Url(#[from] UrlError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the log cannot be started")]
+    Log(#[from] crate::logging::Error),
     #[error("{0}")]
     Usage(String),
     #[error("{text}")]
@@ -68,7 +70,7 @@ impl Error {
             Self::Store(StoreError::Locked { .. }) | Self::Build(BuildError::State(StoreError::Locked { .. })) => {
                 Exit::TempFail
             }
-            Self::Build(BuildError::State(_)) | Self::Store(_) | Self::Io { .. } => Exit::Io,
+            Self::Build(BuildError::State(_)) | Self::Store(_) | Self::Io { .. } | Self::Log(_) => Exit::Io,
             Self::Build(_) => Exit::Config,
             Self::Unavailable(_) => Exit::TempFail,
         }

@@ -10,18 +10,19 @@ use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, Site, run};
 use connectord_store::StoreError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
 
 use crate::cli::Fetch;
 use crate::error::Error;
-use crate::logging::Colour;
+use crate::logging::{Colour, Guard, Target};
 use crate::progress::{self, Bars, Look};
 use crate::{control, logging, one, serve, setup};
 
-pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch) -> Result<Exit, Error> {
+pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colour) -> Result<Exit, Error> {
     if let [url] = &options.accounts[..]
         && url.contains("://")
     {
-        return one::fetch_url(url, &options).await;
+        return one::fetch_url(url, &options, colour).await;
     }
     if options.accounts.iter().any(|account| account.contains("://")) {
         return Err(Error::Usage("a URL stands alone: one mailbox at a time".into()));
@@ -31,8 +32,8 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch) -> Result<Exi
     }
     let config = setup::read_config(config)?;
     let wanted = wanted(&config, &options.accounts)?;
-    let _log = start_log(&options, &config)?;
-    let observer = observer(&options, wanted.len());
+    let observer = observer(&options, wanted.len(), colour);
+    let _log = observer.start_log(&config, colour)?;
     let parts = match setup::build(&config, observer.clone().into_observer()).await {
         Err(Error::Build(connectord_config::build::BuildError::State(StoreError::Locked { .. }))) => {
             return control::fetch(&state_directory(&config)?, &wanted, &options).await;
@@ -43,7 +44,7 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch) -> Result<Exi
     let mode = Mode { by_hand: true, dry_run: options.dry_run };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     observer.finish();
-    let exit = show(&options, &reports);
+    let exit = show(&options, &reports, colour);
     parts.store.close().await;
     Ok(exit)
 }
@@ -63,14 +64,6 @@ fn wanted(config: &Config, named: &[String]) -> Result<Vec<String>, Error> {
     named.iter().map(find).collect()
 }
 
-/// With bars on the terminal the log would write over them: only warnings are shown then.
-pub(crate) fn start_log(options: &Fetch, config: &Config) -> Result<logging::Guard, Error> {
-    if config.log.to == connectord_config::LogTarget::Stderr && !options.quiet && std::io::stderr().is_terminal() {
-        return setup::start_log_to(logging::Target::Stderr, tracing::level_filters::LevelFilter::ERROR);
-    }
-    setup::start_log(config)
-}
-
 /// Bars, lines or nothing.
 #[derive(Clone)]
 pub(crate) enum Shown {
@@ -86,6 +79,18 @@ impl Shown {
         }
     }
 
+    /// Starts the log; on a terminal its lines appear above the bars, and only those that someone should read.
+    pub(crate) fn start_log(&self, config: &Config, colour: Colour) -> Result<Guard, Error> {
+        let mut settings = setup::log_settings(config, colour);
+        match self {
+            Self::Bars(bars) if settings.target == Target::Stderr && std::io::stderr().is_terminal() => {
+                settings.level = settings.level.min(LevelFilter::WARN);
+                Ok(logging::start_above(&settings, Box::new(bars.above()))?)
+            }
+            _ => setup::start_log(&settings),
+        }
+    }
+
     pub(crate) fn finish(&self) {
         if let Self::Bars(bars) = self {
             bars.finish();
@@ -93,11 +98,11 @@ impl Shown {
     }
 }
 
-pub(crate) fn observer(options: &Fetch, accounts: usize) -> Shown {
+pub(crate) fn observer(options: &Fetch, accounts: usize, colour: Colour) -> Shown {
     if options.quiet {
         return Shown::Quiet;
     }
-    Shown::Bars(Arc::new(Bars::new(accounts, Look::of(&std::io::stderr(), Colour::Auto))))
+    Shown::Bars(Arc::new(Bars::new(accounts, Look::of(&std::io::stderr(), colour))))
 }
 
 /// Checks many accounts at once, within the configured limits, in their order.
@@ -141,15 +146,15 @@ pub(crate) async fn run_all(site: Arc<Site>, jobs: Vec<Job>, config: &Config, mo
 }
 
 /// The table or the JSON lines, and what to exit with.
-pub(crate) fn show(options: &Fetch, reports: &[(String, Report)]) -> Exit {
+pub(crate) fn show(options: &Fetch, reports: &[(String, Report)], colour: Colour) -> Exit {
     if options.json {
         for (address, report) in reports {
             println!("{}", control::report_json(address, report));
         }
     } else if !options.quiet {
         let out = std::io::stdout();
-        let look = Look::of(&out, Colour::Auto);
-        print!("{}", progress::closing_table(reports, progress::width(&out).unwrap_or(120), look));
+        let look = Look::of(&out, colour);
+        print!("{}", progress::closing_table(reports, progress::width(&out).unwrap_or(usize::MAX), look));
     }
     reports.iter().fold(Exit::Ok, |exit, (_, report)| exit.worst(report.exit()))
 }

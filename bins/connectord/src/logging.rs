@@ -51,7 +51,7 @@ pub(crate) enum Target {
 }
 
 /// Whether to use colour. Only standard error ever has any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Colour {
     /// On a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
     #[default]

@@ -53,11 +53,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<Exit, error::Error> {
-    let config = options.config.clone();
+    let (config, colour) = (options.config, options.color);
     match options.command {
-        Command::Serve => serve::serve(config).await,
-        Command::Fetch(fetch) => fetch::fetch(config, fetch).await,
-        Command::Check(check) => check::check(config, check).await,
+        Command::Serve => serve::serve(config, colour).await,
+        Command::Fetch(fetch) => fetch::fetch(config, fetch, colour).await,
+        Command::Check(check) => check::check(config, check, colour).await,
         Command::Parked(parked) => parked::parked(config, parked).await,
         Command::Demo(demo) => demo::demo(demo).await,
     }

@@ -13,10 +13,11 @@ use connectord_mail::{DeliveryId, Identity};
 
 use crate::cli::Fetch;
 use crate::error::Error;
-use crate::fetch::{observer, run_all, show, start_log};
+use crate::fetch::{observer, run_all, show};
+use crate::logging::Colour;
 use crate::{password, setup};
 
-pub(crate) async fn fetch_url(url: &str, options: &Fetch) -> Result<Exit, Error> {
+pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Result<Exit, Error> {
     let to = options.url.to.as_ref();
     let to = to.ok_or_else(|| Error::Usage("fetch URL needs --to MAILDIR: where should the mail go".into()))?;
     let to = absolute(to)?;
@@ -29,7 +30,6 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch) -> Result<Exit, Error>
     account.address = format!("{}#{}", account.address, short_name(&to));
 
     let config = Config::parse("", "command line", Path::new("/"))?;
-    let _log = start_log(options, &config)?;
     let state = match &options.url.state {
         Some(state) => absolute(state)?,
         None => state_directory(&config)?,
@@ -37,7 +37,8 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch) -> Result<Exit, Error>
     if let Some(parent) = state.parent() {
         std::fs::create_dir_all(parent).map_err(Error::io(format!("cannot make {}", parent.display())))?;
     }
-    let shown = observer(options, 1);
+    let shown = observer(options, 1, colour);
+    let _log = shown.start_log(&config, colour)?;
     let parts = setup::build_in(&config, &state, shown.clone().into_observer()).await?;
     let path = to.display().to_string();
     if path.contains(['{', '}']) {
@@ -54,7 +55,7 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch) -> Result<Exit, Error>
     let mode = Mode { by_hand: true, dry_run: options.dry_run };
     let reports = run_all(Arc::clone(&parts.site), vec![job], &config, mode).await;
     shown.finish();
-    let exit = show(options, &reports);
+    let exit = show(options, &reports, colour);
     parts.store.close().await;
     Ok(exit)
 }
@@ -71,5 +72,6 @@ fn short_name(path: &Path) -> String {
 }
 
 fn retention(text: &str) -> Result<Retention, Error> {
-    connectord_config::retention(text).map_err(|problem| Error::Usage(format!("--delete {text}: {problem}")))
+    connectord_config::retention(text)
+        .ok_or_else(|| Error::Usage(format!("--delete {text}: expected never, immediately, a time such as 7d, or age:30d")))
 }

@@ -14,12 +14,13 @@ use tracing::{error, info, warn};
 
 use crate::control::{self, Control};
 use crate::error::Error;
+use crate::logging::Colour;
 use crate::{process, setup};
 
-pub(crate) async fn serve(path: Option<PathBuf>) -> Result<Exit, Error> {
+pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit, Error> {
     let config = setup::read_config(path.clone())?;
     process::become_user(&config.process)?;
-    let _log = setup::start_log(&config)?;
+    let _log = setup::start_log(&setup::log_settings(&config, colour))?;
     if process::is_root() {
         warn!("running as root; set [process] user, or start it as a user of its own");
     }

@@ -11,7 +11,7 @@ use connectord_stores::sqlite::SqliteStore;
 use tracing::level_filters::LevelFilter;
 
 use crate::error::Error;
-use crate::logging;
+use crate::logging::{self, Colour, Guard, Settings, Target};
 
 /// Where the configuration is when nothing else is said.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/connectord/connectord.toml";
@@ -26,12 +26,12 @@ pub(crate) fn read_config(path: Option<PathBuf>) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Starts the log as the file says.
-pub(crate) fn start_log(config: &Config) -> Result<logging::Guard, Error> {
+/// What the file says about the log.
+pub(crate) fn log_settings(config: &Config, colour: Colour) -> Settings {
     let target = match config.log.to {
-        LogTarget::Stderr => logging::Target::Stderr,
-        LogTarget::Syslog => logging::Target::Syslog,
-        LogTarget::Journald => logging::Target::Journald,
+        LogTarget::Stderr => Target::Stderr,
+        LogTarget::Syslog => Target::Syslog,
+        LogTarget::Journald => Target::Journald,
     };
     let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -40,13 +40,12 @@ pub(crate) fn start_log(config: &Config) -> Result<logging::Guard, Error> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    start_log_to(target, level)
+    Settings { target, level, wire: level == LevelFilter::TRACE, colour }
 }
 
-pub(crate) fn start_log_to(target: logging::Target, level: LevelFilter) -> Result<logging::Guard, Error> {
-    let wire = level == LevelFilter::TRACE;
-    let settings = logging::Settings { target, level, wire, ..logging::Settings::default() };
-    logging::start(&settings).map_err(|error| Error::Usage(format!("cannot start the log: {error}")))
+/// Starts the log.
+pub(crate) fn start_log(settings: &Settings) -> Result<Guard, Error> {
+    logging::start(settings).map_err(Error::from)
 }
 
 /// The live parts.

@@ -77,3 +77,14 @@ impl Config {
         read::parse(text, file_name, base_dir, false).result
     }
 }
+
+/// Reads what happens to remote copies, as the key `delete` has it: `never`, `immediately`, `7d`, `age:30d`.
+///
+/// ```
+/// use connectord_account::Retention;
+/// assert_eq!(connectord_config::retention("immediately"), Some(Retention::Immediately));
+/// assert_eq!(connectord_config::retention("soon"), None);
+/// ```
+pub fn retention(text: &str) -> Option<connectord_account::Retention> {
+    read::accounts::retention_of(text)
+}

@@ -1,6 +1,6 @@
 //! From a text to a [`Config`]: what stands outside of `[delivery]` and `[[account]]`, and what holds between tables.
 
-mod accounts;
+pub(crate) mod accounts;
 mod deliveries;
 mod syntax;
 

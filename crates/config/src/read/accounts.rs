@@ -361,14 +361,18 @@ fn check(section: Section<'_, '_>) -> Check {
 }
 
 fn retention(section: Section<'_, '_>) -> Retention {
+    section.form("delete", retention_of).map(Spanned::into_inner).unwrap_or_default()
+}
+
+/// Reads the value of `delete`.
+pub(crate) fn retention_of(text: &str) -> Option<Retention> {
     let longest = 36_600 * DAY;
-    let parsed = section.form("delete", |text| match text.strip_prefix("age:") {
+    match text.strip_prefix("age:") {
         Some(age) => bounded(age, 1, longest).map(Retention::ByAge),
         None if text == "never" => Some(Retention::Never),
         None if text == "immediately" => Some(Retention::Immediately),
         None => bounded(text, 1, longest).map(Retention::AfterDelivery),
-    });
-    parsed.map(Spanned::into_inner).unwrap_or_default()
+    }
 }
 
 fn bounded(text: &str, min: u64, max: u64) -> Option<Duration> {
