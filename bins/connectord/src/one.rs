@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use connectord_account::{CredentialSource, Retention};
-use connectord_config::Config;
+use connectord_account::{Account, CredentialSource, Retention};
+use connectord_config::{Config, LogLevel};
 use connectord_config::build::{job, state_directory};
 use connectord_config::url::parse_fetch_url;
 use connectord_deliveries::maildir::{self, Maildir};
@@ -26,13 +26,14 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Res
     account.ca_file.clone_from(&options.url.ca_file);
     account.pins = options.url.pin.clone().into_iter().collect();
     account.credential = CredentialSource::Password(password::password(&options.url, &account.username)?);
-    // The same mailbox into another Maildir is another memory of what was fetched.
-    account.address = format!("{}#{}", account.address, short_name(&to));
 
-    let config = Config::parse("", "command line", Path::new("/"))?;
+    let mut config = Config::parse("", "command line", Path::new("/"))?;
+    // The table says what happened; a line for each message is for daemons.
+    config.log.level = LogLevel::Warn;
     let state = match &options.url.state {
         Some(state) => absolute(state)?,
-        None => state_directory(&config)?,
+        // The same mailbox into another Maildir is another memory of what was fetched, and nobody waits for its lock.
+        None => state_directory(&config)?.join("mailboxes").join(short_name(&account, &to)),
     };
     if let Some(parent) = state.parent() {
         std::fs::create_dir_all(parent).map_err(Error::io(format!("cannot make {}", parent.display())))?;
@@ -52,6 +53,8 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Res
     let credentials = credentials.ok_or_else(|| Error::Usage("there is no password".into()))?;
     let job = job(&config, account, credentials, "maildir".into(), delivery, &[])?;
 
+    connectord_engine::sweep(&parts.site, std::slice::from_ref(&job)).await?;
+
     let mode = Mode { by_hand: true, dry_run: options.dry_run };
     let reports = run_all(Arc::clone(&parts.site), vec![job], &config, mode).await;
     shown.finish();
@@ -64,11 +67,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(Error::io(format!("cannot find {}", path.display())))
 }
 
-fn short_name(path: &Path) -> String {
+fn short_name(account: &Account, to: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
+    let (account, mailbox) = (&account.address, account.endpoint.to_string());
     let identity =
-        Identity { account: "", mailbox: "", uid_validity: 0, key: path.as_os_str().as_bytes(), generation: 0 };
-    DeliveryId::new(identity).to_string().chars().take(8).collect()
+        Identity { account, mailbox: &mailbox, uid_validity: 0, key: to.as_os_str().as_bytes(), generation: 0 };
+    DeliveryId::new(identity).to_string()
 }
 
 fn retention(text: &str) -> Result<Retention, Error> {

@@ -113,9 +113,7 @@ async fn forget_removed(parts: &setup::Parts, config: &connectord_config::Config
         }
     };
     let now = parts.site.clock.now();
-    // Those with a `#` were made by `fetch URL` and are in no configuration.
-    let gone = |address: &str| !address.contains('#') && config.account(address).is_none();
-    for row in known.iter().filter(|row| row.retired_at.is_none() && gone(&row.address)) {
+    for row in known.iter().filter(|row| row.retired_at.is_none() && config.account(&row.address).is_none()) {
         info!(account = row.address, "the account is configured no more; what was fetched is remembered for 90 days");
         if let Err(error) = parts.store.retire_account(&row.address, now).await {
             warn!(account = row.address, %error, "cannot be noted");
