@@ -3,19 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use connectord_config::build::BuildError;
+use connectord_account::Account;
+use connectord_config::Config;
+use connectord_config::build::{BuildError, state_directory};
 use connectord_engine::{Exit, Job, Mode, Quiet};
 use connectord_store::StoreError;
+use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
 use crate::cli::Check;
 use crate::error::Error;
 use crate::fetch::run_all;
 use crate::logging::{Colour, Settings};
-use crate::setup;
+use crate::{control, process, setup};
 
 pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
+    process::become_user(&config.process)?;
     let plural = if config.accounts.len() == 1 { "" } else { "s" };
     println!("ok    configuration: {} account{plural}, {} warnings", config.accounts.len(), config.warnings.len());
     if !options.online {
@@ -23,43 +27,54 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
     }
     let errors = Settings { level: LevelFilter::ERROR, colour, ..Settings::default() };
     let _log = setup::start_log(&errors)?;
-    // A running daemon keeps its state; a look at the servers needs none of it.
-    let scratch = scratch_directory()?;
     let parts = match setup::build(&config, Arc::new(Quiet)).await {
         Err(Error::Build(BuildError::State(StoreError::Locked { .. }))) => {
-            setup::build_in(&config, &scratch, Arc::new(Quiet)).await?
+            // The daemon has the state: it looks for us.
+            let request = control::fetch_request(&wanted(&config, &options), true);
+            return control::ask(&state_directory(&config)?, &request, |line| {
+                if let Some(report) = line.get("report") {
+                    print!("{}", sentence(report));
+                }
+            })
+            .await;
         }
         other => other?,
     };
-    let named = |job: &&Job| {
-        options.accounts.is_empty() || options.accounts.iter().any(|name| name.eq_ignore_ascii_case(job.address()))
-    };
-    let jobs: Vec<Job> = parts.jobs.iter().filter(named).cloned().collect();
+    let wanted = wanted(&config, &options);
+    let jobs: Vec<Job> = parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
     let mode = Mode { by_hand: true, dry_run: true };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     let mut exit = Exit::Ok;
     for (address, report) in &reports {
-        match &report.error {
-            None => println!("ok    {address}: {} messages, {} new, {} to remove", report.listed, report.new, report.due),
-            Some(error) => {
-                println!("FAIL  {address}: {}", chain(error));
-                if let Some(hint) = error.hint() {
-                    println!("      hint: {hint}");
-                }
-            }
-        }
+        print!("{}", sentence(&control::report_json(address, report)));
         exit = exit.worst(report.exit());
     }
     parts.store.close().await;
-    // Left to the system's cleaning if it cannot be removed now.
-    let _ = std::fs::remove_dir_all(&scratch);
     Ok(exit)
 }
 
-fn scratch_directory() -> Result<PathBuf, Error> {
-    let path = std::env::temp_dir().join(format!("connectord-check-{}", std::process::id()));
-    std::fs::create_dir(&path).map_err(Error::io(format!("cannot make {}", path.display())))?;
-    Ok(path)
+/// The accounts to try: those named, or all that are switched on.
+fn wanted(config: &Config, options: &Check) -> Vec<String> {
+    let named = |account: &&Account| {
+        if options.accounts.is_empty() {
+            account.enabled
+        } else {
+            options.accounts.iter().any(|name| name.eq_ignore_ascii_case(&account.address))
+        }
+    };
+    config.accounts.iter().filter(named).map(|account| account.address.clone()).collect()
+}
+
+/// What a look at an account brought, in a line or two.
+fn sentence(report: &Value) -> String {
+    let number = |name: &str| report[name].as_u64().unwrap_or(0);
+    let text = |name: &str| report[name].as_str().unwrap_or_default();
+    if report["error"].is_null() {
+        let (listed, new, due) = (number("listed"), number("new"), number("due"));
+        return format!("ok    {}: {listed} messages, {new} new, {due} to remove\n", text("account"));
+    }
+    let hint = report["hint"].as_str().map(|hint| format!("      hint: {hint}\n")).unwrap_or_default();
+    format!("FAIL  {}: {}\n{hint}", text("account"), text("error"))
 }
 
 /// An error with what caused it.

@@ -215,9 +215,14 @@ pub(crate) fn report_json(address: &str, report: &Report) -> Value {
     })
 }
 
+/// The request to check accounts.
+pub(crate) fn fetch_request(accounts: &[String], dry_run: bool) -> Value {
+    json!({"do": "fetch", "accounts": accounts, "dry_run": dry_run})
+}
+
 /// Asks the daemon that holds the state to check accounts, and shows what it says.
 pub(crate) async fn fetch(state: &Path, accounts: &[String], options: &Fetch) -> Result<Exit, Error> {
-    let request = json!({"do": "fetch", "accounts": accounts, "dry_run": options.dry_run});
+    let request = fetch_request(accounts, options.dry_run);
     ask(state, &request, |line| {
         if let Some(report) = line.get("report") {
             if options.json {

@@ -10,17 +10,17 @@ mod shelf;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use connectord_config::Config;
 use connectord_config::build::limits;
 use connectord_engine::{Exit, Mode, Observer, Progress, Scheduler};
-use connectord_store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use tracing::{error, warn};
 
 use self::place::Place;
 use self::provider::{ACCOUNTS, Provider};
@@ -180,9 +180,11 @@ impl Show {
             }
         };
         switch.send_replace(true);
-        for task in [running, control] {
-            if tokio::time::timeout(FAREWELL, task).await.is_err() {
-                self.screen.say("What is being delivered takes longer; it is finished at the next start.\n");
+        for (name, task) in [("scheduler", running), ("control socket", control)] {
+            match tokio::time::timeout(FAREWELL, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(panicked)) => error!(%panicked, name, "ended in a panic"),
+                Err(_) => warn!(name, "did not end in time"),
             }
         }
         ended?;
@@ -239,7 +241,11 @@ impl Screen {
 
     /// What the terminal's locale can show.
     fn marked(&self, text: &str) -> String {
-        if self.look.utf8 { text.to_owned() } else { text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() }
+        if self.look.utf8 {
+            text.to_owned()
+        } else {
+            text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+        }
     }
 
     fn introduction(&self, place: &Place, provider: &Provider) {
@@ -272,22 +278,19 @@ impl Screen {
     }
 
     fn balance(&self, balance: &Balance, provider: &Provider, shelf: &Shelf) {
-        let mut text = format!("\n{}\n\n", sentence(balance, provider, 0));
-        for user in Shelf::users() {
-            let messages = counted(balance.here.get(user).copied().unwrap_or(0), "message", "messages");
-            text += &format!("  {:>12}  {}\n", messages, quoted(&shelf.maildir(user).join("new")));
-        }
-        self.say(&text);
+        self.say(&format!("\n{}\n\n{}", sentence(balance, provider, 0), directories(balance, shelf)));
     }
 
     fn receiving(&self, place: &Place) {
         let command = command(&place.config());
         let text = format!(
-            "\nNow connectord goes on, as `serve` does, and every few seconds a message arrives. Ctrl-C ends it.\n\
+            "\nNow it goes on as `serve` does. Every few seconds a message arrives; Ctrl-C ends it.\n\
              Meanwhile, from another terminal:\n\n  \
-             {command} fetch            check all accounts now\n  \
-             {command} check --online   log in everywhere\n  \
-             {command} parked list      messages in trouble: none\n\n"
+             check all now   {command} fetch\n  \
+             log in to all   {command} check --online\n  \
+             see the mail    less {mail}\n\n{heads}",
+            mail = quoted(&place.mail().join("anna/new")) + "/*",
+            heads = line("TIME", "FROM", "SUBJECT", "FOR", "AFTER"),
         );
         self.say(&text);
     }
@@ -295,49 +298,70 @@ impl Screen {
     fn delivery(&self, waiting: &Waiting, user: &str, took: Duration) -> bool {
         let now = jiff::Zoned::now().strftime("%H:%M:%S");
         let Waiting { from, subject, .. } = waiting;
-        self.say(&format!("{now}  {from:<18}  {subject:<44}  -> {user:<5} {:>7}\n", duration(took)))
+        self.say(&line(&now.to_string(), from, subject, &format!("-> {user}"), &duration(took)))
     }
 
     fn end(&self, balance: &Balance, provider: &Provider, shelf: &Shelf, shown: usize, waits: usize) {
         let deliveries = counted(shown as u64, "delivery", "deliveries");
-        self.say(&format!("\nStopped after {deliveries} while it ran.\n{}\n\n", sentence(balance, provider, waits)));
-        self.directories(balance, shelf);
-    }
-
-    fn directories(&self, balance: &Balance, shelf: &Shelf) {
-        for user in Shelf::users() {
-            let messages = counted(balance.here.get(user).copied().unwrap_or(0), "message", "messages");
-            self.say(&format!("  {:>12}  {}\n", messages, quoted(&shelf.maildir(user))));
-        }
+        let (sentence, directories) = (sentence(balance, provider, waits), directories(balance, shelf));
+        self.say(&format!("\nStopped after {deliveries} while it ran.\n{sentence}\n\n{directories}"));
     }
 
     fn farewell(&self, place: &Place, once: bool) {
         let path = quoted(place.path());
-        let program = program();
-        let again = if once { " --once" } else { "" };
+        let once = if once { "--once " } else { "" };
         let text = format!(
-            "\nThe sample servers are gone, the directory stays. To go on:\n\n  \
-             less {config}\n  \
-             {program} demo{again} --dir {path}   the same again: nothing comes twice\n  \
-             rm -r {path}   remove it\n",
+            "\nThe sample servers are gone; the directory stays.\n\n  \
+             read the configuration  less {config}\n  \
+             run it again            {program} demo {once}--dir {path}\n  \
+             remove it               rm -r {path}\n\n\
+             Nothing comes twice when it is run again.\n",
             config = quoted(&place.config()),
+            program = program(),
         );
         self.say(&text);
     }
 }
 
+/// A line for one delivery; how long after the message's arrival at its server comes last. The subject gets what is left.
+fn line(time: &str, from: &str, subject: &str, user: &str, after: &str) -> String {
+    let room = width(&io::stdout()).map_or(44, |columns| columns.saturating_sub(47).clamp(16, 44));
+    // Letters are of narrow characters.
+    let subject: String = if subject.chars().count() > room {
+        subject.chars().take(room - 3).chain("...".chars()).collect()
+    } else {
+        subject.to_owned()
+    };
+    format!("{time:<8}  {from:<18}  {subject:<room$}  {user:<7} {after:>7}\n")
+}
+
 /// The count, in words.
 fn sentence(balance: &Balance, provider: &Provider, waits: usize) -> String {
-    let here = balance.here.values().sum::<u64>();
-    let there = counted(provider.len() as u64, "message", "messages");
-    let mut text = format!("Counted by Message-ID: {there} at the servers, {} in the Maildirs", count(here));
+    let (there, due) = (counted(provider.len() as u64, "message", "messages"), provider.due().values().sum());
+    let here = balance.here.values().sum();
     let missing = balance.missing.len().saturating_sub(waits) as u64;
-    text += &format!("; {} missing, {} came twice.", count(missing), count(balance.extra));
+    let mut text = format!(
+        "Counted by Message-ID: {there} at the servers, some of them for two users;\n\
+         {} to deliver, {} in the Maildirs; {} missing, {} came twice.",
+        count(due),
+        count(here),
+        count(missing),
+        count(balance.extra),
+    );
     let waits = balance.missing.len().min(waits) as u64;
     if waits > 0 {
-        text += &format!(" {} just arrived and will come at the next check.", count(waits));
+        text += &format!("\n{} only just arrived: due at the next check.", count(waits));
     }
     text
+}
+
+/// Where the Maildirs are, and how much is in each.
+fn directories(balance: &Balance, shelf: &Shelf) -> String {
+    let line = |user| {
+        let messages = counted(balance.here.get(user).copied().unwrap_or(0), "message", "messages");
+        format!("  {messages:>14}  {}\n", quoted(&shelf.maildir(user)))
+    };
+    Shelf::users().into_iter().map(line).collect()
 }
 
 /// This program, as it was called.
@@ -363,7 +387,8 @@ mod tests {
 
     #[test]
     fn a_count_that_differs_is_not_well() {
-        let balance = |missing: usize, extra| Balance { missing: vec!["<a>".into(); missing], extra, ..Balance::default() };
+        let balance =
+            |missing: usize, extra| Balance { missing: vec!["<a>".into(); missing], extra, ..Balance::default() };
         assert_eq!(verdict(&balance(0, 0), 0), Exit::Ok);
         assert_eq!(verdict(&balance(2, 0), 2), Exit::Ok);
         assert_eq!(verdict(&balance(3, 0), 2), Exit::TempFail);

@@ -16,7 +16,7 @@ use crate::cli::Fetch;
 use crate::error::Error;
 use crate::logging::{Colour, Guard, Target};
 use crate::progress::{self, Bars, Look};
-use crate::{control, logging, one, serve, setup};
+use crate::{control, logging, one, process, serve, setup};
 
 pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colour) -> Result<Exit, Error> {
     if let [url] = &options.accounts[..]
@@ -31,6 +31,7 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
         return Err(Error::Usage("--to goes with a URL; accounts of the configuration have their own destinations".into()));
     }
     let config = setup::read_config(config)?;
+    process::become_user(&config.process)?;
     let wanted = wanted(&config, &options.accounts)?;
     let observer = observer(&options, wanted.len(), colour);
     let _log = observer.start_log(&config, colour)?;

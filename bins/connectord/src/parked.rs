@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::cli::Parked;
 use crate::error::Error;
-use crate::{control, setup};
+use crate::{control, process, setup};
 
 pub(crate) async fn parked(path: Option<PathBuf>, options: Parked) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
+    process::become_user(&config.process)?;
     let state = state_directory(&config)?;
     let request = match &options {
         Parked::List { account, pending, .. } => {

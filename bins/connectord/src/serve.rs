@@ -60,10 +60,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
                 notify(&[NotifyState::Ready]);
             }
             _ = tidy.tick() => {
-                let now: UnixTime = parts.site.clock.now();
-                if let Err(error) = parts.store.tidy(now).await {
-                    warn!(%error, "old state cannot be tidied up");
-                }
+                tidy_up(&parts, parts.site.clock.now()).await;
             }
         }
     }
@@ -118,6 +115,19 @@ async fn forget_removed(parts: &setup::Parts, config: &connectord_config::Config
         if let Err(error) = parts.store.retire_account(&row.address, now).await {
             warn!(account = row.address, %error, "cannot be noted");
         }
+    }
+}
+
+/// Forgets what has lost its purpose, and notes the time.
+async fn tidy_up(parts: &setup::Parts, now: UnixTime) {
+    let noted = async {
+        if let Some(before) = parts.store.tick(now).await?.filter(|before| now < *before) {
+            warn!(now = %now, before = %before, "the clock went backwards; nothing is due for removal before it catches up");
+        }
+        parts.store.tidy(now).await
+    };
+    if let Err(error) = noted.await {
+        warn!(%error, "old state cannot be tidied up");
     }
 }
 

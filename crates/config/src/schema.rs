@@ -155,7 +155,7 @@ pub(crate) const STATE: Schema = Schema {
             "key_file",
             Kind::Path,
             Words("`key` beside the database"),
-            "The key that seals stored credentials; made on first start with mode 0600.",
+            "The key that will seal stored credentials. This version stores none, and neither makes nor reads it.",
         ),
     ],
 };
@@ -615,7 +615,7 @@ pub(crate) const ACCOUNT: Schema = Schema {
             "trusted_relays",
             Kind::Texts,
             Value("[]"),
-            "Domains of the provider's own hosts: what their `Received` fields say is believed.",
+            "Domains of the provider's own hosts: what their `Received` fields say is believed. For filters, which come with a later version.",
         ),
         key(
             "mechanisms",

@@ -1,6 +1,6 @@
 //! Delivery by LMTP (RFC 2033), to Dovecot, Cyrus and whoever else speaks it, over a Unix socket or TCP.
 //!
-//! The server writes Return-Path, Delivered-To and Received; nothing of the kind is added here. A message travels with
+//! The server writes Return-Path and Delivered-To; of ours only the parcel's trace fields go in front. A message travels with
 //! its line ends as CRLF, every other octet as it is, read in pieces of 64 KiB: its size does not matter to memory.
 //!
 //! # The two steps

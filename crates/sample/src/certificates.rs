@@ -1,3 +1,5 @@
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +12,11 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A certificate authority of this test alone, and a server certificate that it signed, as PEM files and as rustls
+/// A certificate authority of its own, and a server certificate that it signed, as PEM files and as rustls
 /// configurations. Clones share the files, which go with the last clone.
 ///
 /// ```
-/// let certificates = connectord_testkit::Certificates::new();
+/// let certificates = connectord_sample::Certificates::new();
 /// assert!(std::fs::read_to_string(certificates.ca_file())?.starts_with("-----BEGIN CERTIFICATE-----"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -35,6 +37,9 @@ struct Inner {
     spki: Vec<u8>,
 }
 
+/// Names of this machine.
+const USUAL: &[&str] = &["localhost", "127.0.0.1", "::1"];
+
 /// When the server certificate is valid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Validity {
@@ -50,32 +55,54 @@ impl Default for Certificates {
 
 impl Certificates {
     /// For `localhost`, `127.0.0.1` and `::1`.
+    ///
+    /// # Panics
+    /// Where [`Certificates::try_new`] returns an error.
     pub fn new() -> Self {
         Self::with_names(&[])
     }
 
+    /// For `localhost`, `127.0.0.1` and `::1`.
+    ///
+    /// # Errors
+    /// When no temporary directory can be made, no file be written in it, or no key be made.
+    pub fn try_new() -> io::Result<Self> {
+        Self::make(USUAL, Validity::Now)
+    }
+
     /// For `localhost`, `127.0.0.1`, `::1` and these names or addresses.
+    ///
+    /// # Panics
+    /// Where [`Certificates::try_new`] returns an error, and when a name cannot be certified.
     pub fn with_names(names: &[&str]) -> Self {
-        let mut all = vec!["localhost", "127.0.0.1", "::1"];
-        all.extend(names);
-        Self::make(&all, Validity::Now)
+        Self::made(&[USUAL, names].concat(), Validity::Now)
     }
 
     /// For these names only: what a server shows that is not the one asked for.
+    ///
+    /// # Panics
+    /// As [`Certificates::with_names`].
     pub fn only_for(names: &[&str]) -> Self {
-        Self::make(names, Validity::Now)
+        Self::made(names, Validity::Now)
     }
 
     /// For `localhost`, `127.0.0.1` and `::1`, but valid only in the year 2020.
+    ///
+    /// # Panics
+    /// As [`Certificates::new`].
     pub fn expired() -> Self {
-        Self::make(&["localhost", "127.0.0.1", "::1"], Validity::Over)
+        Self::made(USUAL, Validity::Over)
     }
 
-    fn make(names: &[&str], validity: Validity) -> Self {
-        let ca = authority();
-        let key = KeyPair::generate().expect("a P-256 key can be made");
+    fn made(names: &[&str], validity: Validity) -> Self {
+        Self::make(names, validity).unwrap_or_else(|e| panic!("no certificate for {names:?}: {e}"))
+    }
+
+    fn make(names: &[&str], validity: Validity) -> io::Result<Self> {
+        let ca = authority()?;
+        let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
-            .unwrap_or_else(|e| panic!("{names:?} cannot be certified: {e}"));
+            .map_err(io::Error::other)?;
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nobody"));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -85,26 +112,28 @@ impl Certificates {
             Validity::Now => date_time_ymd(2099, 1, 1),
             Validity::Over => date_time_ymd(2020, 12, 31),
         };
-        let server = params.signed_by(&key, &ca).expect("an authority made above signs what was checked above");
+        let server = params.signed_by(&key, &ca).map_err(io::Error::other)?;
 
-        let directory = crate::process::directory();
+        // Servers that drop their privileges read the files, too.
+        let directory = tempfile::Builder::new().prefix("connectord-certificates-").tempdir()?;
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
         let write = |name: &str, pem: String| {
             let path = directory.path().join(name);
-            std::fs::write(&path, pem).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
-            path
+            let written = std::fs::write(&path, pem).map(|()| path.clone());
+            written.map_err(|e| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display())))
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(Inner {
-                ca_file: write("ca.pem", ca.pem()),
-                server_cert: write("server.pem", server.pem() + &ca.pem()),
-                server_key: write("server.key", key.serialize_pem()),
+                ca_file: write("ca.pem", ca.pem())?,
+                server_cert: write("server.pem", server.pem() + &ca.pem())?,
+                server_key: write("server.key", key.serialize_pem())?,
                 ca: ca.der().clone(),
                 chain: vec![server.der().clone(), ca.der().clone()],
                 spki: key.subject_public_key_info(),
                 key: key.serialize_der(),
                 _directory: directory,
             }),
-        }
+        })
     }
 
     /// PEM file with the authority's certificate: what a client is to trust.
@@ -167,15 +196,15 @@ impl Certificates {
     }
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(Vec::new()).expect("no name is no wrong name");
+fn authority() -> io::Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
     params.distinguished_name.push(DnType::CommonName, "connectord test authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2099, 1, 1);
-    let key = KeyPair::generate().expect("a P-256 key can be made");
-    CertifiedIssuer::self_signed(params, key).expect("parameters above are complete")
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

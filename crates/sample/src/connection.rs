@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 /// The server's end of a connection: lines in, octets out, TLS from the start or on the way.
-pub(crate) struct Connection {
+pub struct Connection {
     stream: Stream,
     received: Vec<u8>,
     /// Octets that may still be sent before the connection is cut.
@@ -22,28 +22,28 @@ const MAX_LINE: usize = 1 << 20;
 
 impl Connection {
     /// A plaintext connection.
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         let _ = stream.set_nodelay(true);
         Self { stream: Stream::Plain(stream), received: Vec::new(), credit: None }
     }
 
     /// From now on: after so many octets the connection is cut, in the middle of what is being sent.
-    pub(crate) fn cut_after(&mut self, octets: Option<u64>) {
+    pub fn cut_after(&mut self, octets: Option<u64>) {
         self.credit = octets;
     }
 
     /// Whether TLS is spoken.
-    pub(crate) fn is_encrypted(&self) -> bool {
+    pub fn is_encrypted(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
     }
 
     /// Whether octets have come that were not taken yet.
-    pub(crate) fn has_received(&self) -> bool {
+    pub fn has_received(&self) -> bool {
         !self.received.is_empty()
     }
 
     /// Speaks TLS from here on.
-    pub(crate) async fn encrypt(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
+    pub async fn encrypt(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         if self.has_received() {
             return Err(io::Error::other("the client sent octets in plaintext behind its request for TLS"));
         }
@@ -58,7 +58,7 @@ impl Connection {
     /// The next line, without its CRLF or LF; nothing at the end of the connection, where a line without end is dropped.
     ///
     /// Cancel safe: what has come is kept.
-    pub(crate) async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut looked_at = 0;
         loop {
             if let Some(at) = self.received[looked_at..].iter().position(|o| *o == b'\n') {
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// The next `count` octets.
-    pub(crate) async fn octets(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    pub async fn octets(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.received.len() < count {
             if self.fill().await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// Sends; an error when the connection is to be cut within these octets.
-    pub(crate) async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         let allowed =
             self.credit.map_or(octets.len(), |credit| octets.len().min(usize::try_from(credit).unwrap_or(usize::MAX)));
         self.stream.write_all(&octets[..allowed]).await?;
@@ -113,12 +113,12 @@ impl Connection {
     }
 
     /// Ends our side in order; with TLS by its close_notify.
-    pub(crate) async fn close(&mut self) {
+    pub async fn close(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
     /// Ends the connection by a reset when it is dropped.
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         let _ = match &self.stream {
             Stream::Plain(stream) => stream.set_zero_linger(),
             Stream::Tls(stream) => stream.get_ref().0.set_zero_linger(),

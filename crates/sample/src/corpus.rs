@@ -17,9 +17,9 @@ use crate::Message;
 /// [`Message::received`] is the time of the newest Received, and grows by the minute.
 ///
 /// ```
-/// let messages = connectord_testkit::corpus::messages(100, 1);
-/// assert_eq!(messages, connectord_testkit::corpus::messages(100, 1));
-/// assert_ne!(messages, connectord_testkit::corpus::messages(100, 2));
+/// let messages = connectord_sample::corpus::messages(100, 1);
+/// assert_eq!(messages, connectord_sample::corpus::messages(100, 1));
+/// assert_ne!(messages, connectord_sample::corpus::messages(100, 2));
 /// ```
 pub fn messages(count: usize, seed: u64) -> Vec<Message> {
     (0..count).map(|n| message(n, seed)).collect()

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::io::{BufRead, BufReader};
-//! use connectord_testkit::servers::{Pop3Server, ServerOptions};
+//! use connectord_sample::servers::{Pop3Server, ServerOptions};
 //!
 //! let server = Pop3Server::start(ServerOptions::new().user("ann", "secret"));
 //! server.mailbox("ann").add("Subject: hello\n\nHow are you?\n");
@@ -16,18 +16,14 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-pub(crate) mod connection;
-mod date;
 mod imap;
 mod mailbox;
 mod message;
 mod options;
 mod pop3;
-pub(crate) mod runtime;
 mod server;
 
-pub use mailbox::Mailbox;
-pub(crate) use mailbox::crlf;
+pub use mailbox::{Mailbox, crlf};
 pub use message::Message;
 pub use options::{Counters, Misbehaviour, QuitFault, ServerOptions};
 pub use server::{ImapServer, Pop3Server, Server};

@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectord_testkit::servers::{Counters, ImapServer, Misbehaviour, Pop3Server, QuitFault, ServerOptions};
-use connectord_testkit::{Certificates, Message, corpus};
+use connectord_sample::servers::{Counters, ImapServer, Misbehaviour, Pop3Server, QuitFault, ServerOptions};
+use connectord_sample::{Certificates, Message, corpus};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 

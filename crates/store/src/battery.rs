@@ -363,6 +363,7 @@ async fn health_comes_back_whole<S: Store>(store: &S) {
             error: Some("login refused".to_owned()),
             refused_credential: Some([7; 32]),
             clock_jump: Some(later(4)),
+            silences: 3,
         };
         store.record_health(&at.lease, &health).await.unwrap();
         assert_eq!(store.accounts().await.unwrap()[0].health, health);

@@ -56,6 +56,8 @@ pub struct Health {
     pub failures: u32,
     /// Refused logins in a row.
     pub login_refusals: u32,
+    /// Checks in a row that were cut because the server was silent or too slow: each doubles how long the next one waits.
+    pub silences: u32,
     /// End of the last check that went well.
     pub last_ok: Option<UnixTime>,
     /// End of the last check.

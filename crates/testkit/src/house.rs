@@ -10,7 +10,8 @@ use toml::{Table, Value};
 
 /// Every crate's level, by its name without `connectord-`. A crate imports only from lower levels.
 ///
-/// Programs are above all; `testkit` and `benches` are not in the list: they are for tests, and may import anything.
+/// Programs are above all. `testkit` and `benches` are not in the list: they are for tests, and may import anything.
+/// Nor is `sample`, which is [free](FREE).
 pub const LEVELS: &[(&str, u8)] = &[
     ("wire", 0),
     ("mail", 0),
@@ -32,6 +33,12 @@ pub const LEVELS: &[(&str, u8)] = &[
     ("admin", 6),
     ("config", 7),
 ];
+
+/// Crates that stand beside the levels: they import none of ours, and only programs and what is for tests import them.
+///
+/// `sample` has servers and mail for demonstrations. On a level, any crate above could come to lean on a server that
+/// keeps mail in memory and panics when it is told to; in `testkit`, the program that shows a demonstration could not use it.
+pub const FREE: &[&str] = &["sample"];
 
 /// Level of what is in `bins/`.
 const PROGRAM: u8 = 8;
@@ -156,6 +163,10 @@ impl Member {
         matches!(self.folder.as_str(), "crates/testkit" | "benches")
     }
 
+    fn is_free(&self) -> bool {
+        self.folder.strip_prefix("crates/").is_some_and(|short| FREE.contains(&short))
+    }
+
     fn level(&self) -> Option<u8> {
         if self.folder.starts_with("bins/") {
             return Some(PROGRAM);
@@ -170,7 +181,7 @@ impl Member {
         {
             faults.push(format!("{} is called {:?}, expected \"connectord-{short}\"", self.folder, self.name()));
         }
-        if self.level().is_none() && !self.is_for_tests() {
+        if self.level().is_none() && !self.is_for_tests() && !self.is_free() {
             faults.push(format!(
                 "{} is on no level: give it one in house::LEVELS and in the architecture page",
                 self.folder
@@ -181,6 +192,9 @@ impl Member {
 
     /// An arrow goes down, never up and never sideways.
     fn arrow_faults(&self) -> Vec<String> {
+        if self.is_free() {
+            return self.weights();
+        }
         let Some(from) = self.level() else { return Vec::new() };
         let mut faults = Vec::new();
         for dependency in self.dependencies(&["dependencies", "build-dependencies"]) {
@@ -192,10 +206,20 @@ impl Member {
                     faults
                         .push(format!("{} depends on {dependency}, which is for [dev-dependencies] only", self.folder));
                 }
+                None if FREE.contains(&short) && from == PROGRAM => {}
+                None if FREE.contains(&short) => faults
+                    .push(format!("{} depends on {dependency}, which is for programs and tests only", self.folder)),
                 None => faults.push(format!("{} depends on {dependency}, which is on no level", self.folder)),
             }
         }
         faults
+    }
+
+    /// What keeps a free crate from being free.
+    fn weights(&self) -> Vec<String> {
+        let ours = self.dependencies(&["dependencies", "build-dependencies"]).into_iter();
+        let ours = ours.filter(|dependency| dependency.starts_with("connectord-"));
+        ours.map(|dependency| format!("{} is free but depends on {dependency}", self.folder)).collect()
     }
 
     fn purity_faults(&self) -> Vec<String> {
@@ -305,6 +329,19 @@ mod tests {
         assert_eq!(faults("net", "[dev-dependencies]\nconnectord-testkit.workspace = true"), [""; 0]);
         let expected = ["crates/net depends on connectord-testkit, which is for [dev-dependencies] only"];
         assert_eq!(faults("net", "connectord-testkit.workspace = true"), expected);
+    }
+
+    #[test]
+    fn a_free_crate_is_for_programs_and_tests_and_imports_none_of_ours() {
+        assert_eq!(faults("sample", "tokio.workspace = true"), [""; 0]);
+        assert_eq!(faults("testkit", "connectord-sample.workspace = true"), [""; 0]);
+        let program = "[package]\nname = \"connectord\"\n[dependencies]\nconnectord-sample.workspace = true\n\
+                       [lints]\nworkspace = true\n";
+        assert_eq!(Member::new("bins/connectord", program, None).faults(), [""; 0]);
+        let expected = ["crates/engine depends on connectord-sample, which is for programs and tests only"];
+        assert_eq!(faults("engine", "connectord-sample.workspace = true"), expected);
+        let expected = ["crates/sample is free but depends on connectord-wire"];
+        assert_eq!(faults("sample", "connectord-wire.workspace = true"), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | a private CA, server certificates, rustls configurations | [`Certificates`] |
+//! | a private CA, server certificates, rustls configurations (from `connectord-sample`) | [`Certificates`] |
 //! | Dovecot 2.3: POP3, IMAP, LMTP with Sieve | [`Dovecot`], [`DovecotOptions`], [`Service`] |
 //! | a second POP3 and IMAP server | [`Mailutils`] |
 //! | a dialogue played line by line | [`Script`], [`ScriptServer`] |
@@ -26,11 +26,8 @@
 //! assert_eq!(dovecot.messages("ann", "INBOX").len(), 100);
 //! ```
 
-pub mod corpus;
 pub mod house;
-pub mod servers;
 
-mod certificates;
 mod dovecot;
 mod maildir;
 mod mailutils;
@@ -39,10 +36,9 @@ mod proxy;
 mod replay;
 mod script;
 
-pub use certificates::Certificates;
+pub use connectord_sample::{Certificates, Message, corpus, servers};
 pub use dovecot::{Dovecot, DovecotOptions, Service};
 pub use mailutils::Mailutils;
 pub use proxy::{Cut, Direction, Fault, FaultProxy, Faults};
 pub use replay::replay_corpus;
 pub use script::{Script, ScriptServer};
-pub use servers::Message;

@@ -8,9 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::Certificates;
-use crate::servers::connection::Connection;
-use crate::servers::runtime;
+use connectord_sample::{Certificates, Connection, runtime};
 
 /// A dialogue: what a server says and what it expects to hear, in order.
 ///

@@ -174,7 +174,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("holiday.jpg"), "x").unwrap();
         let error = Place::open(Some(directory.path())).err().unwrap().to_string();
-        assert!(error.ends_with("is not empty, and not from an earlier demonstration; name a new directory"), "{error}");
+        assert!(
+            error.ends_with("is not empty, and not from an earlier demonstration; name a new directory"),
+            "{error}"
+        );
         assert_eq!(directory.path().read_dir().unwrap().count(), 1);
     }
 

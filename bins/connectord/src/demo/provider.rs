@@ -116,12 +116,12 @@ impl Provider {
     }
 
     /// Which messages each user has to get: Message-IDs, of one message as often as it is due.
-    pub(super) fn due(&self) -> HashMap<(&'static str, &str), u64> {
+    pub(super) fn due(&self) -> HashMap<(&'static str, String), u64> {
         let mut due = HashMap::new();
         for remote in &self.remotes {
             for user in remote.account.users {
                 for message_id in &remote.message_ids {
-                    *due.entry((*user, message_id.as_str())).or_insert(0) += 1;
+                    *due.entry((*user, message_id.clone())).or_insert(0) += 1;
                 }
             }
         }
@@ -201,8 +201,7 @@ fn keep(path: &Path, message: &Message) -> Result<(), Error> {
 fn samples(account: &Account) -> Vec<Message> {
     let seed = account.samples as u64;
     // Without a Message-ID it could not be counted.
-    let mut others =
-        (0..).map(|n| corpus::message(n, seed)).filter(|message| !message_id(&message.octets).is_empty());
+    let mut others = (0..).map(|n| corpus::message(n, seed)).filter(|message| !message_id(&message.octets).is_empty());
     let mut letters = 0..;
     let mut messages = Vec::new();
     for n in 0..account.samples {

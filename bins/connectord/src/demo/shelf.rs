@@ -72,17 +72,17 @@ impl Shelf {
     }
 
     /// Counts anew, each file.
-    pub(super) fn balance(&self, mut due: HashMap<(&'static str, &str), u64>) -> Result<Balance, Error> {
+    pub(super) fn balance(&self, mut due: HashMap<(&'static str, String), u64>) -> Result<Balance, Error> {
         let mut balance = Balance::default();
         for Found { user, message_id } in Self::new(self.mail.clone()).news()? {
             *balance.here.entry(user).or_default() += 1;
-            match due.get_mut(&(user, message_id.as_str())) {
+            match due.get_mut(&(user, message_id)) {
                 Some(left @ 1..) => *left -= 1,
                 _ => balance.extra += 1,
             }
         }
         for ((_, message_id), left) in due {
-            balance.missing.extend((0..left).map(|_| message_id.to_owned()));
+            balance.missing.extend((0..left).map(|_| message_id.clone()));
         }
         Ok(balance)
     }
@@ -126,10 +126,10 @@ mod tests {
             std::fs::write(path, format!("Message-ID: <{id}>\n\n")).unwrap();
         }
         let mut shelf = Shelf::new(directory.path().to_owned());
-        let due = HashMap::from([(("anna", "<a>"), 1), (("bob", "<a>"), 1), (("bob", "<b>"), 1)]);
+        let due = [("anna", "<a>"), ("bob", "<a>"), ("bob", "<b>")].map(|(user, id)| ((user, id.to_owned()), 1));
         let expected =
             Balance { here: BTreeMap::from([("anna", 2), ("bob", 2)]), missing: vec!["<b>".into()], extra: 2 };
-        assert_eq!(shelf.balance(due).unwrap(), expected);
+        assert_eq!(shelf.balance(HashMap::from(due)).unwrap(), expected);
         assert_eq!(shelf.news().unwrap().len(), 4);
         std::fs::rename(directory.path().join("bob/new/1"), directory.path().join("bob/cur/1:2,S")).unwrap();
         assert_eq!(shelf.news().unwrap().len(), 0);

@@ -5,10 +5,10 @@ mod selected;
 use std::io;
 use std::sync::Arc;
 
-use super::connection::Connection;
 use super::pop3::plain;
 use super::server::{Mailboxes, Shared, create, locked};
 use super::{Mailbox, Misbehaviour};
+use crate::Connection;
 use parse::Arg;
 
 /// Output is sent when so many octets wait, also if more commands do.

@@ -144,7 +144,7 @@ impl Entry {
 }
 
 /// Every LF without a CR before it gets one.
-pub(crate) fn crlf(octets: &[u8]) -> Vec<u8> {
+pub fn crlf(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() + octets.len() / 32);
     let mut before = 0;
     for octet in octets {

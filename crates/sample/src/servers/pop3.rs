@@ -5,10 +5,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::connection::Connection;
 use super::mailbox::Entry;
 use super::server::{Mailboxes, Shared, create};
 use super::{Mailbox, Misbehaviour, QuitFault};
+use crate::Connection;
 
 /// Output is sent when so many octets wait, also if more commands do.
 const MAX_WAITING: usize = 256 << 10;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::connection::Connection;
-use super::{Counters, Mailbox, Misbehaviour, ServerOptions, imap, pop3, runtime};
+use super::{Counters, Mailbox, Misbehaviour, ServerOptions, imap, pop3};
+use crate::{Connection, runtime};
 
 /// What POP3 and IMAP servers have in common; made by [`Pop3Server::start`] and [`ImapServer::start`].
 #[derive(Debug)]
@@ -35,15 +35,37 @@ pub struct ImapServer(Server);
 
 impl Pop3Server {
     /// Listens, and serves until dropped.
+    ///
+    /// # Panics
+    /// Where [`Pop3Server::try_start`] returns an error.
     pub fn start(options: ServerOptions) -> Self {
-        Self(Server::start(options, Protocol::Pop3))
+        Self::try_start(options).unwrap_or_else(|e| panic!("a POP3 server cannot start: {e}"))
+    }
+
+    /// Listens, and serves until dropped.
+    ///
+    /// # Errors
+    /// When the port is taken, or none is free.
+    pub fn try_start(options: ServerOptions) -> io::Result<Self> {
+        Ok(Self(Server::start(options, Protocol::Pop3)?))
     }
 }
 
 impl ImapServer {
     /// Listens, and serves until dropped. Every user has INBOX, Trash, Junk, Sent and Drafts.
+    ///
+    /// # Panics
+    /// Where [`ImapServer::try_start`] returns an error.
     pub fn start(options: ServerOptions) -> Self {
-        Self(Server::start(options, Protocol::Imap))
+        Self::try_start(options).unwrap_or_else(|e| panic!("an IMAP server cannot start: {e}"))
+    }
+
+    /// The same, when somebody can do something about an error.
+    ///
+    /// # Errors
+    /// When the port is taken, or none is free.
+    pub fn try_start(options: ServerOptions) -> io::Result<Self> {
+        Ok(Self(Server::start(options, Protocol::Imap)?))
     }
 }
 
@@ -85,8 +107,10 @@ struct User {
 }
 
 impl Server {
-    fn start(mut options: ServerOptions, protocol: Protocol) -> Self {
-        let (listener, address) = runtime::listen(options.port);
+    fn start(mut options: ServerOptions, protocol: Protocol) -> io::Result<Self> {
+        let port = options.port;
+        let (listener, address) = runtime::try_listen(port)
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on 127.0.0.1:{port}: {e}")))?;
         let users = std::mem::take(&mut options.users);
         let shared = Arc::new(Shared {
             options,
@@ -94,12 +118,12 @@ impl Server {
             misbehaviour: Mutex::default(),
             counters: Mutex::default(),
         });
-        let task = runtime::handle().spawn(accept(listener, protocol, Arc::clone(&shared)));
+        let task = runtime::try_handle()?.spawn(accept(listener, protocol, Arc::clone(&shared)));
         let server = Self { address, shared, task };
         for (name, password) in users {
             server.add_user(&name, &password);
         }
-        server
+        Ok(server)
     }
 
     /// TCP port on 127.0.0.1.

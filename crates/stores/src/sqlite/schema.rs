@@ -29,7 +29,8 @@ pub(super) const MIGRATIONS: [&str; 1] = [
     -- An account whose address is NULL is being forgotten.
     CREATE TABLE account (
         id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT UNIQUE, retired_at INTEGER,
-        failures INTEGER NOT NULL DEFAULT 0, login_refusals INTEGER NOT NULL DEFAULT 0, last_ok INTEGER,
+        failures INTEGER NOT NULL DEFAULT 0, login_refusals INTEGER NOT NULL DEFAULT 0,
+        silences INTEGER NOT NULL DEFAULT 0, last_ok INTEGER,
         last_check INTEGER, next_check INTEGER, hold TEXT, error TEXT, refused_credential BLOB, clock_jump INTEGER);
 
     CREATE TABLE mailbox (

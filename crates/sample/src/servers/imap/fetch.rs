@@ -1,7 +1,7 @@
 use super::super::Misbehaviour;
-use super::super::date::internal_date;
 use super::super::mailbox::Entry;
 use super::parse::Arg;
+use crate::date::internal_date;
 
 /// What FETCH was asked for.
 pub(super) struct Wanted {

@@ -3,12 +3,12 @@
 use std::io;
 
 use super::super::Misbehaviour;
-use super::super::connection::Connection;
 use super::super::mailbox::State;
 use super::super::server::Mailboxes;
 use super::fetch::Wanted;
 use super::parse::{self, Arg};
 use super::{Answer, MAX_WAITING, Session, find};
+use crate::Connection;
 
 impl Session<'_> {
     /// Tells what came and went since the client was told last.
