@@ -15,13 +15,18 @@ use crate::cli::Check;
 use crate::error::Error;
 use crate::fetch::run_all;
 use crate::logging::{Colour, Settings};
-use crate::{control, process, setup};
+use crate::{control, process, say, setup};
 
 pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
     process::become_user(&config.process)?;
     let plural = if config.accounts.len() == 1 { "" } else { "s" };
-    println!("ok    configuration: {} account{plural}, {} warnings", config.accounts.len(), config.warnings.len());
+    let warnings = if config.warnings.len() == 1 { "warning" } else { "warnings" };
+    say::out(format_args!(
+        "ok    configuration: {} account{plural}, {} {warnings}",
+        config.accounts.len(),
+        config.warnings.len()
+    ));
     if !options.online {
         return Ok(Exit::Ok);
     }
@@ -33,7 +38,7 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
             let request = control::fetch_request(&wanted(&config, &options), true);
             return control::ask(&state_directory(&config)?, &request, |line| {
                 if let Some(report) = line.get("report") {
-                    print!("{}", sentence(report));
+                    say::out_as_is(&sentence(report));
                 }
             })
             .await;
@@ -46,7 +51,7 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     let mut exit = Exit::Ok;
     for (address, report) in &reports {
-        print!("{}", sentence(&control::report_json(address, report)));
+        say::out_as_is(&sentence(&control::report_json(address, report)));
         exit = exit.worst(report.exit());
     }
     parts.store.close().await;

@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::cli::Fetch;
 use crate::error::Error;
 use crate::fetch::run_all;
-use crate::parked;
+use crate::{parked, say};
 
 /// Longest request, in octets.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -226,9 +226,9 @@ pub(crate) async fn fetch(state: &Path, accounts: &[String], options: &Fetch) ->
     ask(state, &request, |line| {
         if let Some(report) = line.get("report") {
             if options.json {
-                println!("{report}");
+                say::out(report);
             } else if !options.quiet {
-                println!("{}", sentence(report));
+                say::out(sentence(report));
             }
         }
     })
@@ -250,8 +250,7 @@ fn sentence(report: &Value) -> String {
 /// Sends one request, shows each line of the answer to `see`, and returns what the daemon says to exit with.
 pub(crate) async fn ask(state: &Path, request: &Value, mut see: impl FnMut(&Value)) -> Result<Exit, Error> {
     let path = socket(state);
-    let no_daemon = format!("the state in {} is in use, and nobody answers on {}", state.display(), path.display());
-    let mut stream = UnixStream::connect(&path).await.map_err(Error::io(no_daemon))?;
+    let mut stream = UnixStream::connect(&path).await.map_err(|error| no_answer(state, &path, error))?;
     let broke = || Error::io("the connection to the daemon broke");
     stream.write_all(format!("{request}\n").as_bytes()).await.map_err(broke())?;
     let mut lines = BufReader::new(stream).lines();
@@ -267,6 +266,18 @@ pub(crate) async fn ask(state: &Path, request: &Value, mut see: impl FnMut(&Valu
         see(&line);
     }
     Err(Error::Unavailable("the daemon ended without an answer".into()))
+}
+
+fn no_answer(state: &Path, socket: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let state = state.display();
+    match error.kind() {
+        // What holds the state is no daemon, or one that has just started or is about to end.
+        NotFound | ConnectionRefused => {
+            Error::Unavailable(format!("the state in {state} is in use by another command; try again later"))
+        }
+        _ => Error::io(format!("the state in {state} is in use, and {} cannot be reached", socket.display()))(error),
+    }
 }
 
 fn exit_of(code: u64) -> Exit {

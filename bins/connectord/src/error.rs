@@ -48,7 +48,7 @@ impl Error {
         if let Some(hint) = self.hint() {
             let _ = write!(text, "\nhint: {hint}");
         }
-        eprintln!("{text}");
+        crate::say::err(text);
     }
 
     fn hint(&self) -> Option<&'static str> {

@@ -10,13 +10,14 @@ use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, Site, run};
 use connectord_store::StoreError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::error;
 use tracing::level_filters::LevelFilter;
 
 use crate::cli::Fetch;
 use crate::error::Error;
 use crate::logging::{Colour, Guard, Target};
 use crate::progress::{self, Bars, Look};
-use crate::{control, logging, one, process, serve, setup};
+use crate::{control, logging, one, process, say, serve, setup};
 
 pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colour) -> Result<Exit, Error> {
     if let [url] = &options.accounts[..]
@@ -133,7 +134,7 @@ pub(crate) async fn run_all(site: Arc<Site>, jobs: Vec<Job>, config: &Config, mo
         tokio::select! {
             ended = tasks.join_next() => match ended {
                 Some(Ok(report)) => reports.push(report),
-                Some(Err(panicked)) => eprintln!("connectord: a check ended in a panic: {panicked}"),
+                Some(Err(panicked)) => error!(%panicked, "a check ended in a panic"),
                 None => break,
             },
             () = &mut signal, if !told => {
@@ -150,12 +151,12 @@ pub(crate) async fn run_all(site: Arc<Site>, jobs: Vec<Job>, config: &Config, mo
 pub(crate) fn show(options: &Fetch, reports: &[(String, Report)], colour: Colour) -> Exit {
     if options.json {
         for (address, report) in reports {
-            println!("{}", control::report_json(address, report));
+            say::out(control::report_json(address, report));
         }
     } else if !options.quiet {
         let out = std::io::stdout();
         let look = Look::of(&out, colour);
-        print!("{}", progress::closing_table(reports, progress::width(&out).unwrap_or(usize::MAX), look));
+        say::out_as_is(&progress::closing_table(reports, progress::width(&out).unwrap_or(usize::MAX), look));
     }
     reports.iter().fold(Exit::Ok, |exit, (_, report)| exit.worst(report.exit()))
 }

@@ -14,6 +14,7 @@ mod parked;
 mod password;
 mod process;
 mod progress;
+mod say;
 mod serve;
 mod setup;
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("connectord: cannot start: {error}");
+            say::err(format_args!("connectord: cannot start: {error}"));
             return ExitCode::from(Exit::Io.code());
         }
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Parked;
 use crate::error::Error;
-use crate::{control, process, setup};
+use crate::{control, process, say, setup};
 
 pub(crate) async fn parked(path: Option<PathBuf>, options: Parked) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
@@ -25,7 +25,7 @@ pub(crate) async fn parked(path: Option<PathBuf>, options: Parked) -> Result<Exi
         Parked::Skip { ids } => json!({"do": "parked", "verb": "skip", "ids": ids}),
     };
     let as_json = matches!(options, Parked::List { json: true, .. });
-    let show = |row: &Value| if as_json { println!("{row}") } else { println!("{}", sentence(row)) };
+    let show = |row: &Value| if as_json { say::out(row) } else { say::out(sentence(row)) };
     match open_state(&state) {
         Ok(store) => {
             let rows = answer(&store, &request).await.map_err(Error::Usage)?;

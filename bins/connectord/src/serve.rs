@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use connectord_config::Config;
 use connectord_config::build::limits;
 use connectord_engine::{Exit, Job, Scheduler};
 use connectord_mail::UnixTime;
 use connectord_store::Store;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -18,9 +21,10 @@ use crate::logging::Colour;
 use crate::{process, setup};
 
 pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit, Error> {
-    let config = setup::read_config(path.clone())?;
+    let config = setup::load_config(path.clone())?;
     process::become_user(&config.process)?;
     let _log = setup::start_log(&setup::log_settings(&config, colour))?;
+    log_warnings(&config);
     if process::is_root() {
         warn!("running as root; set [process] user, or start it as a user of its own");
     }
@@ -28,7 +32,11 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let mut parts = setup::build(&config, feed.clone()).await?;
     let (jobs, watched) = watch::channel(parts.jobs.clone());
     let (switch, stop) = watch::channel(false);
-    let scheduler = Arc::new(Scheduler::new(Arc::clone(&parts.site), limits(&config)));
+    let mut scheduler = Scheduler::new(Arc::clone(&parts.site), limits(&config));
+    if let Some(quiet) = config.schedule.quiet {
+        scheduler = scheduler.with_quiet_hours(quiet.from_minute, quiet.to_minute, minute_of_day);
+    }
+    let scheduler = Arc::new(scheduler);
     forget_removed(&parts, &config).await;
 
     let control = Control {
@@ -80,15 +88,23 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
+fn log_warnings(config: &Config) {
+    for warning in &config.warnings {
+        let line = warning.place.map(|place| place.line);
+        warn!(file = warning.file, line, warning = warning.message, "the configuration is not as it should be");
+    }
+}
+
 /// Reads the configuration again. A mistake in it changes nothing.
 async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, jobs: &watch::Sender<Vec<Job>>) {
-    let config = match setup::read_config(path) {
+    let config = match setup::load_config(path) {
         Ok(config) => config,
         Err(problem) => {
             error!(%problem, "the configuration has mistakes; the old one stays in force");
             return;
         }
     };
+    log_warnings(&config);
     match parts.builder.jobs(&config).await {
         Ok(new) => {
             info!(accounts = new.len(), "the configuration was read again");
@@ -101,7 +117,7 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, jobs: &watch::S
 }
 
 /// Accounts that are configured no more keep their memory for 90 days.
-async fn forget_removed(parts: &setup::Parts, config: &connectord_config::Config) {
+async fn forget_removed(parts: &setup::Parts, config: &Config) {
     let known = match parts.store.accounts().await {
         Ok(known) => known,
         Err(error) => {
@@ -129,6 +145,12 @@ async fn tidy_up(parts: &setup::Parts, now: UnixTime) {
     if let Err(error) = noted.await {
         warn!(%error, "old state cannot be tidied up");
     }
+}
+
+/// In local time, whose rules are asked for each time: a machine may move.
+fn minute_of_day(now: UnixTime) -> u16 {
+    let here = Timestamp::from_second(now.0).unwrap_or_default().to_zoned(TimeZone::system());
+    u16::try_from(i32::from(here.hour()) * 60 + i32::from(here.minute())).unwrap_or_default()
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -16,12 +16,17 @@ use crate::logging::{self, Colour, Guard, Settings, Target};
 /// Where the configuration is when nothing else is said.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/connectord/connectord.toml";
 
+/// Reads the configuration.
+pub(crate) fn load_config(path: Option<PathBuf>) -> Result<Config, Error> {
+    let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+    Ok(Config::read(&path)?)
+}
+
 /// Reads the configuration and prints its warnings.
 pub(crate) fn read_config(path: Option<PathBuf>) -> Result<Config, Error> {
-    let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-    let config = Config::read(&path)?;
+    let config = load_config(path)?;
     for warning in &config.warnings {
-        eprintln!("warning: {warning}");
+        crate::say::err(format_args!("warning: {warning}"));
     }
     Ok(config)
 }

@@ -59,7 +59,11 @@ fn a_configuration_without_mistakes_is_ok() {
     let here = Installation::new();
     here.configure(&account("imap", "tls", 993));
     let outcome = here.run(&["check"]);
-    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "ok    configuration: 1 account, 0 warnings\n"), "{outcome}");
+    assert_eq!(
+        (outcome.code, outcome.stdout.as_str()),
+        (Some(0), "ok    configuration: 1 account, 0 warnings\n"),
+        "{outcome}"
+    );
     assert!(!here.path("state").exists(), "a check leaves nothing behind");
 }
 
@@ -100,7 +104,10 @@ fn a_password_that_others_can_read_is_refused() {
     std::fs::set_permissions(here.configuration(), PermissionsExt::from_mode(0o644)).unwrap();
     let outcome = here.run(&["fetch"]);
     assert_eq!(outcome.code, Some(78), "{outcome}");
-    assert!(outcome.stderr.contains("this is secret, and others can read the file") && outcome.stderr.contains("chmod"), "{outcome}");
+    assert!(
+        outcome.stderr.contains("this is secret, and others can read the file") && outcome.stderr.contains("chmod"),
+        "{outcome}"
+    );
     assert!(!outcome.stderr.contains("\"secret\""), "{outcome}");
 }
 

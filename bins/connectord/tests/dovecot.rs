@@ -78,6 +78,68 @@ fn our_fields_stand_in_front_and_name_the_sender_the_recipient_and_the_way() {
 }
 
 #[test]
+fn names_and_passwords_may_be_any_utf8() {
+    let (name, password) = ("j\u{f6}rg\u{20ac}", "p\u{e4}\"s\\s w\u{f6}rd\u{20ac}");
+    let dovecot = Dovecot::start(DovecotOptions::new().user(name, password));
+    dovecot.seed(name, "INBOX", &corpus::messages(1, 1));
+    for mechanism in ["", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"] {
+        for (service, protocol, security) in WAYS {
+            let here = Installation::trusting(dovecot.certificates());
+            let file = here.path("password");
+            std::fs::write(&file, format!("{password}\n")).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+            let account = account(protocol, security, dovecot.port(service))
+                .replace("username = \"ann\"", &format!("username = \"{name}\""))
+                .replace("password = \"secret\"", &format!("password_file = \"{}\"", file.display()));
+            let mechanisms =
+                if mechanism.is_empty() { String::new() } else { format!("mechanisms = [\"{mechanism}\"]\n") };
+            here.configure(&format!("{account}{mechanisms}"));
+            let outcome = here.fetch();
+            assert_eq!(outcome.code, Some(0), "{mechanism} by {protocol} with {security}: {outcome}");
+            assert_eq!(outcome.counts(), (1, 1, 0), "{mechanism} by {protocol} with {security}: {outcome}");
+        }
+    }
+    let log = dovecot.log();
+    for mechanism in ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"] {
+        assert!(log.contains(&format!("method={mechanism},")), "{mechanism} was not used:\n{log}");
+    }
+}
+
+#[test]
+fn a_program_may_print_the_password() {
+    let dovecot = Dovecot::start(ann());
+    dovecot.seed("ann", "INBOX", &corpus::messages(1, 1));
+    let here = Installation::trusting(dovecot.certificates());
+    let from_program = "password_command = [\"/usr/bin/printf\", \"secret\"]";
+    here.configure(&dovecot_account(&dovecot, Service::Imaps).replace("password = \"secret\"", from_program));
+    assert_eq!(here.fetch_well().counts(), (1, 1, 0));
+}
+
+#[test]
+fn mailboxes_are_named_by_name_pattern_and_role() {
+    let dovecot = Dovecot::start(ann());
+    let mailboxes =
+        ["INBOX", "Work/2024", "Work/Gr\u{fc}\u{df}e \u{53f0}\u{5317}", "Tom & Jerry", "Junk", "Other", "Trash"];
+    for (n, mailbox) in mailboxes.iter().enumerate() {
+        dovecot.seed("ann", mailbox, &[common::light(n)]);
+    }
+    let here = Installation::trusting(dovecot.certificates());
+    let folders = "folders = [\"INBOX\", \"Work/*\", \"Tom & Jerry\", \"\\\\Junk\"]\n";
+    here.configure(&format!("{}{folders}", dovecot_account(&dovecot, Service::Imaps)));
+    let outcome = here.fetch_well();
+    assert_eq!(outcome.counts(), (5, 5, 0), "{outcome}");
+    let wanted = mailboxes[..5].iter().map(|mailbox| dovecot.messages("ann", mailbox).remove(0));
+    here.mail("ann").must_equal(&Sums::of(wanted.map(|octets| arrived(&dovecot, Service::Imaps, &octets))), "folders");
+    assert_eq!(here.fetch_well().counts(), (0, 0, 0));
+    // A mailbox that is not there is told, and the others are checked all the same.
+    dovecot.seed("ann", "INBOX", &[common::light(9)]);
+    here.configure(&format!("{}folders = [\"Nowhere\", \"INBOX\"]\n", dovecot_account(&dovecot, Service::Imaps)));
+    let outcome = here.fetch();
+    assert_eq!((outcome.code, outcome.counts()), (Some(78), (1, 1, 0)), "{outcome}");
+    assert_eq!(outcome.report()["cause"], "folder_gone", "{outcome}");
+}
+
+#[test]
 fn a_wrong_password_ends_with_77_and_says_so() {
     let dovecot = Dovecot::start(ann());
     dovecot.seed("ann", "INBOX", &corpus::messages(1, 1));
@@ -154,7 +216,9 @@ fn where_nobody_listens_or_no_such_host_is_it_ends_with_69() {
 
 #[test]
 fn a_server_that_takes_starttls_away_gets_no_credential() {
-    let pop3 = || Script::new().server("+OK ready").client("CAPA").server("+OK").server("USER").server("SASL PLAIN").server(".");
+    let pop3 = || {
+        Script::new().server("+OK ready").client("CAPA").server("+OK").server("USER").server("SASL PLAIN").server(".")
+    };
     let imap = || {
         let script = Script::new().server("* OK ready").client_tagged("CAPABILITY");
         script.server("* CAPABILITY IMAP4rev1 AUTH=PLAIN").server("{tag} OK done")
@@ -205,7 +269,8 @@ fn removal_can_be_a_move_to_the_trash_or_a_folder_or_a_mark() {
             dovecot.doveadm(&["mailbox", "subscribe", "-u", user, "Archive"]);
         }
         let here = Installation::trusting(dovecot.certificates());
-        let account = dovecot_account(&dovecot, Service::Imaps).replace("username = \"ann\"", &format!("username = \"{user}\""));
+        let account =
+            dovecot_account(&dovecot, Service::Imaps).replace("username = \"ann\"", &format!("username = \"{user}\""));
         here.configure(&format!("{account}delete = \"immediately\"\ndelete_by = \"{way}\"\n"));
         let outcome = here.fetch_well();
         assert_eq!((outcome.number("delivered"), here.files("ann").len()), (5, 5), "{way}: {outcome}");
@@ -244,11 +309,13 @@ fn lmtp_delivers_into_dovecot_where_sieve_files_by_the_recovered_sender() {
         };
         let here = Installation::trusting(source.certificates());
         let tables = format!("[delivery]\ntype = \"lmtp\"\naddress = \"{address}\"\n");
-        let both = dovecot_account(&source, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"bob\"]");
+        let both =
+            dovecot_account(&source, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"bob\"]");
         here.configure_with(&tables, &both);
         let outcome = here.fetch_well();
         assert_eq!(outcome.counts(), (30, 60, 0), "{outcome}");
-        let bodies = |user: &str, mailbox: &str| Sums::of(target.messages(user, mailbox).iter().map(|m| behind_ours(m)));
+        let bodies =
+            |user: &str, mailbox: &str| Sums::of(target.messages(user, mailbox).iter().map(|m| behind_ours(m)));
         let expected = |from_ben: bool| {
             let letters = letters.iter().enumerate().filter(|(n, _)| (n % 3 == 0) == from_ben);
             Sums::of(letters.map(|(_, letter)| letter.octets.clone()))
@@ -274,14 +341,40 @@ fn an_account_with_one_user_that_lmtp_does_not_know_is_held_and_nothing_is_fetch
     dovecot.seed("ann", "INBOX", &corpus::messages(5, 1));
     let here = Installation::trusting(dovecot.certificates());
     let tables = format!("[delivery]\ntype = \"lmtp\"\naddress = \"unix:{}\"\n", dovecot.lmtp_socket().display());
-    let account = dovecot_account(&dovecot, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"nobody\"]");
+    let account =
+        dovecot_account(&dovecot, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"nobody\"]");
     here.configure_with(&tables, &account);
     let outcome = here.fetch();
     let report = outcome.report();
-    assert_eq!((outcome.code, &report["cause"], outcome.counts()), (Some(78), &"user_gone".into(), (0, 0, 0)), "{outcome}");
+    assert_eq!(
+        (outcome.code, &report["cause"], outcome.counts()),
+        (Some(78), &"user_gone".into(), (0, 0, 0)),
+        "{outcome}"
+    );
     assert!(outcome.error().starts_with("there is no local user nobody: "), "{outcome}");
     assert_eq!(logins(&dovecot), 0);
     assert_eq!(dovecot.messages("ann", "INBOX").len(), 5);
+}
+
+#[test]
+fn while_the_lmtp_server_is_down_mail_stays_where_it_is() {
+    let source = Dovecot::start(ann());
+    let mut target = Dovecot::start(ann());
+    source.seed("ann", "INBOX", &(0..20).map(common::light).collect::<Vec<_>>());
+    // A line end at the end is what POP3 and LMTP add.
+    let expected = at_dovecot(&source, Service::Pop3s, "ann", "INBOX");
+    let here = Installation::trusting(source.certificates());
+    let tables = format!("[delivery]\ntype = \"lmtp\"\naddress = \"{}\"\n", target.address(Service::Lmtp));
+    here.configure_with(&tables, &format!("{}delete = \"immediately\"\n", dovecot_account(&source, Service::Pop3s)));
+    target.kill();
+    let down = here.fetch();
+    assert_eq!((down.code, &down.report()["cause"]), (Some(75), &"destination_down".into()), "{down}");
+    assert_eq!((down.counts(), source.messages("ann", "INBOX").len()), ((0, 0, 0), 20), "{down}");
+    target.restart();
+    let up = here.fetch_well();
+    assert_eq!((up.counts(), source.messages("ann", "INBOX").len()), ((20, 20, 20), 0), "{up}");
+    let found = Sums::of(target.messages("ann", "INBOX").iter().map(|message| behind_ours(message)));
+    found.must_equal(&expected, "when it was up again");
 }
 
 #[test]
@@ -337,7 +430,8 @@ fn one_account_for_two_users_and_two_accounts_for_one_user() {
     dovecot.seed("ann", "INBOX", &corpus::messages(20, 6));
     dovecot.seed("bob", "INBOX", &corpus::messages(20, 7));
     let here = Installation::trusting(dovecot.certificates());
-    let anns = dovecot_account(&dovecot, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"bob\"]");
+    let anns =
+        dovecot_account(&dovecot, Service::Imaps).replace("deliver_to = \"ann\"", "deliver_to = [\"ann\", \"bob\"]");
     let bobs = common::account_of("bob", "pop3", "tls", dovecot.port(Service::Pop3s));
     here.configure(&format!("{anns}{bobs}"));
     let outcome = here.fetch_well();

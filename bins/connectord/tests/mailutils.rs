@@ -12,7 +12,8 @@ const USER: &str = "ann@example.org";
 fn letters() -> Vec<Message> {
     let letter = |n: usize| {
         let head = format!("Message-ID: <{n}@example.net>\nFrom: ben@example.net\nSubject: letter {n}\n");
-        let body = format!("Dear Ann,\n.\n..dots\nGr\u{fc}\u{df}e {n}\n{}", "another line of the letter\n".repeat(n * 7 % 90));
+        let body =
+            format!("Dear Ann,\n.\n..dots\nGr\u{fc}\u{df}e {n}\n{}", "another line of the letter\n".repeat(n * 7 % 90));
         Message::new(format!("{head}\n{body}"))
     };
     (0..50).map(letter).collect()
@@ -38,7 +39,8 @@ fn every_letter_arrives_once_by_each_protocol_with_and_without_encryption() {
         let what = format!("{protocol} with {security}");
         let first = here.fetch_well();
         assert_eq!(first.counts(), (50, 50, 0), "{what}: {first}");
-        let found = here.files("ann").into_iter().map(|file| without_x_uidl(&without_trace(&std::fs::read(file).unwrap())));
+        let found =
+            here.files("ann").into_iter().map(|file| without_x_uidl(&without_trace(&std::fs::read(file).unwrap())));
         Sums::of(found).must_equal(&Sums::of(letters().iter().map(|letter| with_lf(&letter.octets))), &what);
         let second = here.fetch_well();
         assert_eq!((second.number("listed"), second.counts()), (50, (0, 0, 0)), "{what}: {second}");
@@ -66,7 +68,11 @@ fn a_wrong_password_ends_with_77() {
         let here = Installation::trusting(mailutils.certificates());
         here.configure(&as_ann(protocol, "tls", mailutils.port(service)).replace("\"secret\"", "\"wrong\""));
         let outcome = here.fetch();
-        assert_eq!((outcome.code, &outcome.report()["cause"]), (Some(77), &"login_refused".into()), "{protocol}: {outcome}");
+        assert_eq!(
+            (outcome.code, &outcome.report()["cause"]),
+            (Some(77), &"login_refused".into()),
+            "{protocol}: {outcome}"
+        );
     }
 }
 

@@ -5,12 +5,12 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{Installation, Socks5, Sums, account, account_of, at_dovecot, dovecot_account, wait_until};
+use common::{Installation, Socks5, Sums, account, account_of, at_dovecot, dovecot_account, light, wait_until};
 use connectord_testkit::{Certificates, Dovecot, DovecotOptions, Fault, FaultProxy, Faults, Service, corpus};
 use nix::sys::signal::Signal;
 
@@ -49,7 +49,8 @@ fn it_checks_at_once_takes_orders_and_ends_within_seconds() {
     assert_eq!((fetched.code, fetched.counts()), (Some(0), (3, 3, 0)), "{fetched}");
     let all = here.run(&["fetch"]);
     let lines: Vec<_> = all.stdout.lines().map(str::to_owned).collect();
-    let line = |account: &str, listed| format!("ok {account}@example.org: {listed} listed, 0 new, 0 delivered, 0 removed");
+    let line =
+        |account: &str, listed| format!("ok {account}@example.org: {listed} listed, 0 new, 0 delivered, 0 removed");
     assert_eq!((all.code, lines), (Some(0), vec![line("ann", 23), line("bob", 20)]), "{all}");
     let parked = here.run(&["parked", "list"]);
     assert_eq!((parked.code, parked.stdout.as_str()), (Some(0), ""), "{parked}");
@@ -66,6 +67,77 @@ fn it_checks_at_once_takes_orders_and_ends_within_seconds() {
     // It remembers what it did.
     let counts: Vec<u64> = here.fetch_well().reports().iter().map(|r| r["retrieved"].as_u64().unwrap()).collect();
     assert_eq!(counts, [0, 0]);
+}
+
+#[test]
+fn as_root_it_becomes_the_configured_user_who_reads_the_configuration_again() {
+    let dovecot = start();
+    dovecot.seed("ann", "INBOX", &corpus::messages(2, 1));
+    let here = Installation::new();
+    let mail = nix::unistd::User::from_name("mail").unwrap().unwrap();
+    for path in [here.path("mail"), here.home("ann"), here.home("bob"), here.path("var")] {
+        std::fs::create_dir_all(&path).unwrap();
+        chown(path, Some(mail.uid.as_raw()), Some(mail.gid.as_raw())).unwrap();
+    }
+    let write = |more: &str| {
+        let text = format!(
+            "[state]\nurl = \"sqlite:{}\"\n[process]\nuser = \"mail\"\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n{}{more}",
+            here.path("var/state/state.db").display(),
+            here.path("mail/{user}/Maildir").display(),
+            account("pop3", "none", dovecot.port(Service::Pop3)),
+        );
+        here.write_configuration(&text);
+        chown(here.configuration(), Some(0), Some(mail.gid.as_raw())).unwrap();
+        std::fs::set_permissions(here.configuration(), PermissionsExt::from_mode(0o640)).unwrap();
+    };
+    write("");
+    let mut daemon = here.serve();
+    daemon.wait_for(&[" run ", "delivered=2"]);
+    write(&account_of("bob", "pop3", "none", dovecot.port(Service::Pop3)));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for(&["the configuration was read again", "accounts=2"]);
+    let mut made = here.files("ann");
+    made.extend(["var/state", "var/state/state.db", "var/state/control.sock"].map(|name| here.path(name)));
+    for path in made {
+        let file = path.metadata().unwrap();
+        let (owner, mode) = ((file.uid(), file.gid()), file.mode() & 0o077);
+        assert_eq!((owner, mode), ((mail.uid.as_raw(), mail.gid.as_raw()), 0), "{}", path.display());
+    }
+    assert_eq!(daemon.lines(&["running as root"]), 0, "{}", daemon.stderr());
+    // root is heard all the same.
+    daemon.wait_for(&[" run ", "account=bob@example.org", "status=done"]);
+    assert_eq!(here.fetch().code, Some(0));
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn two_hundred_accounts_are_checked_side_by_side() {
+    let dovecot = Dovecot::start(DovecotOptions::new().users(200));
+    let here = Installation::trusting(dovecot.certificates());
+    let mut accounts = String::new();
+    for n in 0..200 {
+        let user = format!("user{n}");
+        dovecot.seed(&user, "INBOX", &[light(n)]);
+        here.add_home(&user);
+        let (protocol, service) = if n % 2 == 0 { ("imap", Service::Imaps) } else { ("pop3", Service::Pop3s) };
+        accounts += &account_of(&user, protocol, "tls", dovecot.port(service));
+    }
+    let path = here.path("mail/{user}/Maildir");
+    here.configure_with(
+        &format!("[schedule]\nper_host = 20\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n", path.display()),
+        &accounts,
+    );
+    let began = Instant::now();
+    let daemon = here.serve();
+    wait_until("200 runs", || daemon.lines(&[" run ", "delivered=1", "status=done"]) == 200);
+    let (resident, most) = daemon.memory_kib().unwrap();
+    eprintln!("200 accounts: {:.1?}, {} MiB resident, at most {} MiB", began.elapsed(), resident / 1024, most / 1024);
+    for n in 0..200 {
+        let user = format!("user{n}");
+        let service = if n % 2 == 0 { Service::Imaps } else { Service::Pop3s };
+        here.mail(&user).must_equal(&at_dovecot(&dovecot, service, &user, "INBOX"), &user);
+    }
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]
@@ -101,7 +173,8 @@ fn a_command_reaches_an_account_that_listens() {
     std::thread::sleep(Duration::from_millis(300));
     dovecot.seed("ann", "INBOX", &corpus::messages(2, 1));
     let fetched = here.fetch();
-    assert_eq!(fetched.code, Some(0), "{fetched}");
+    // It may have been told of them before.
+    assert!(matches!(fetched.code, Some(0 | 75)), "{fetched}");
     wait_until("both", || here.files("ann").len() == 2);
 }
 
@@ -158,6 +231,9 @@ fn a_change_counts_at_once_also_in_the_middle_of_a_check() {
     here.configure(&account("imap", "tls", proxy.port()));
     let mut daemon = here.serve();
     daemon.wait_for(&["delivery", "status=delivered"]);
+    // By hand it is not waited for: somebody else is at it.
+    let busy = here.fetch();
+    assert_eq!((busy.code, &busy.report()["cause"]), (Some(75), &"in_use".into()), "{busy}");
     here.configure(&dovecot_account(&dovecot, Service::Imaps));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for(&[" run ", &format!("127.0.0.1:{}", dovecot.port(Service::Imaps)), "status=done"]);
@@ -185,6 +261,24 @@ fn regular_mail_goes_where_the_new_configuration_says() {
 }
 
 #[test]
+fn in_quiet_hours_nothing_is_checked_unless_by_hand() {
+    let dovecot = start();
+    dovecot.seed("ann", "INBOX", &corpus::messages(2, 1));
+    let here = Installation::trusting(dovecot.certificates());
+    // Neither begins nor ends within the hour.
+    let quiet = if jiff::Zoned::now().hour() < 22 { "00:00-23:59" } else { "12:00-11:59" };
+    let path = here.path("mail/{user}/Maildir");
+    let tables =
+        format!("[schedule]\nquiet = \"{quiet}\"\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n", path.display());
+    here.configure_with(&tables, &dovecot_account(&dovecot, Service::Imaps));
+    let daemon = here.serve();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((daemon.lines(&[" run "]), here.files("ann").len()), (0, 0), "{}", daemon.stderr());
+    assert_eq!(here.fetch_well().counts(), (2, 2, 0));
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn while_the_local_user_is_gone_the_account_is_held_and_it_resumes_by_itself() {
     let dovecot = start();
     dovecot.seed("ann", "INBOX", &corpus::messages(3, 1));
@@ -192,7 +286,10 @@ fn while_the_local_user_is_gone_the_account_is_held_and_it_resumes_by_itself() {
     let here = Installation::trusting(dovecot.certificates());
     let soon = "check_every = \"10s\"\n";
     let bob = account_of("bob", "imap", "tls", dovecot.port(Service::Imaps));
-    here.configure(&format!("{}delete = \"immediately\"\n{soon}{bob}{soon}", dovecot_account(&dovecot, Service::Imaps)));
+    here.configure(&format!(
+        "{}delete = \"immediately\"\n{soon}{bob}{soon}",
+        dovecot_account(&dovecot, Service::Imaps)
+    ));
     let mut daemon = here.serve();
     daemon.wait_for(&[" run ", "account=ann@example.org", "removed=3"]);
     daemon.wait_for(&[" run ", "account=bob@example.org", "delivered=1"]);
@@ -221,7 +318,10 @@ fn a_server_that_falls_silent_blocks_neither_the_others_nor_the_end() {
     let here = Installation::trusting(dovecot.certificates());
     let bob = account_of("bob", "pop3", "tls", dovecot.port(Service::Pop3s));
     // Not even where only one place is free at the host.
-    let tables = format!("[schedule]\nper_host = 2\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n", here.path("mail/{user}/Maildir").display());
+    let tables = format!(
+        "[schedule]\nper_host = 2\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n",
+        here.path("mail/{user}/Maildir").display()
+    );
     here.configure_with(&tables, &format!("{}{bob}", account("imap", "tls", proxy.port())));
     let mut daemon = here.serve();
     daemon.wait_for(&[" run ", "account=bob@example.org", "delivered=5"]);
@@ -330,7 +430,10 @@ fn syslog_gets_lines_of_the_facility_mail() {
     let dovecot = start();
     dovecot.seed("ann", "INBOX", &corpus::messages(1, 1));
     let here = Installation::trusting(dovecot.certificates());
-    let tables = format!("[log]\nto = \"syslog\"\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n", here.path("mail/{user}/Maildir").display());
+    let tables = format!(
+        "[log]\nto = \"syslog\"\n[delivery]\ntype = \"maildir\"\npath = \"{}\"\n",
+        here.path("mail/{user}/Maildir").display()
+    );
     here.configure_with(&tables, &dovecot_account(&dovecot, Service::Imaps));
     let fetched = here.fetch();
     let mut lines = Vec::new();
@@ -354,7 +457,8 @@ fn two_accounts_into_one_maildir_and_each_message_of_each_once() {
     dovecot.seed("ann", "INBOX", &corpus::messages(40, 1));
     dovecot.seed("bob", "INBOX", &corpus::messages(40, 1));
     let here = Installation::trusting(dovecot.certificates());
-    let bob = account_of("bob", "imap", "tls", dovecot.port(Service::Imaps)).replace("deliver_to = \"bob\"", "deliver_to = \"ann\"");
+    let bob = account_of("bob", "imap", "tls", dovecot.port(Service::Imaps))
+        .replace("deliver_to = \"bob\"", "deliver_to = \"ann\"");
     here.configure(&format!("{}{BY_HAND}{bob}{BY_HAND}", dovecot_account(&dovecot, Service::Imaps)));
     let mut daemon = here.serve();
     let fetched = here.fetch();

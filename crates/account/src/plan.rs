@@ -140,7 +140,7 @@ impl Planner {
     /// Decides about one listed message.
     pub fn see(&mut self, listed: Listed) -> Decision {
         let Some((entry, before)) = self.ledger.mark(listed.key) else {
-            return self.new_message(listed, 1, 0);
+            return self.new_message(listed);
         };
         if before {
             return Decision::Ambiguous;
@@ -148,7 +148,8 @@ impl Planner {
         let Entry { generation, state, .. } = entry;
         match state {
             State::Pending if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(&entry) => {
-                self.new_message(listed, u32::from(entry.attempts) + 1, generation)
+                // The size limit let it pass once, or a person wants it whatever its size.
+                Decision::Retrieve { attempt: u32::from(entry.attempts) + 1, generation }
             }
             State::Delivered if self.is_due(&entry) => {
                 Decision::Remove { generation, verify: self.rules.keys_recur }
@@ -191,12 +192,12 @@ impl Planner {
         Finding::Gone(gone)
     }
 
-    fn new_message(&self, listed: Listed, attempt: u32, generation: u16) -> Decision {
+    fn new_message(&self, listed: Listed) -> Decision {
         match (listed.size_octets, self.rules.max_message_octets) {
             (Some(size_octets), Some(limit)) if size_octets > limit => {
                 Decision::TooLarge { size_octets, oversize: self.rules.oversize }
             }
-            _ => Decision::Retrieve { attempt, generation },
+            _ => Decision::Retrieve { attempt: 1, generation: 0 },
         }
     }
 
@@ -321,6 +322,14 @@ mod tests {
         );
         assert_eq!(see(&mut planner, Some(10)), Decision::Retrieve { attempt: 1, generation: 0 });
         assert_eq!(see(&mut planner, None), Decision::Retrieve { attempt: 1, generation: 0 });
+    }
+
+    #[test]
+    fn too_large_a_message_is_retrieved_when_a_person_says_so() {
+        let rules = Rules { max_message_octets: Some(10), ..Rules::default() };
+        let mut planner = Planner::new(Ledger::new(vec![entry(1, State::Pending)]), rules, UnixTime(0));
+        let listed = Listed { key: Key::Uid(1), size_octets: Some(11) };
+        assert_eq!(planner.see(listed), Decision::Retrieve { attempt: 1, generation: 0 });
     }
 
     #[test]

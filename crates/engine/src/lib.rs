@@ -11,15 +11,19 @@
 //! | due account, lease, holds | [`schedule`](Scheduler), `run` |
 //! | connect and log in | `login` |
 //! | list, plan, retrieve, remove | `pop3`, `imap` |
+//! | what a listing proves, what a message that cannot be had becomes | `mailbox` |
 //! | collect a body within the memory budget | `spool` |
 //! | prepare, commit, complete, commit | `pipeline` |
 //! | after a crash | `recover` |
 //! | what a failure means | `trouble` |
 
+#![allow(clippy::result_large_err, reason = "a check ends with at most one error")]
+
 mod imap;
 mod job;
 mod log;
 mod login;
+mod mailbox;
 mod observer;
 mod pipeline;
 mod pop3;
@@ -28,6 +32,7 @@ mod run;
 mod schedule;
 mod site;
 mod spool;
+mod tally;
 mod trouble;
 
 pub use job::Job;

@@ -8,8 +8,8 @@ use connectord_sasl::{ChannelBinding, Credential, Exchange, ExchangeOptions, Mec
 use connectord_store::Hold;
 use connectord_wire::{Escaped, Machine, Secret, Security};
 
-use crate::trouble::{Cause, Exit, RunError, Scope, Trouble, Wait, suggested_pause};
 use crate::Job;
+use crate::trouble::{Cause, Exit, RunError, Scope, Trouble, Wait, suggested_pause};
 
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,17 +239,16 @@ where
     let mut first_refusal: Option<LoginRefusal> = None;
     loop {
         let way = ways.remove(0);
-        let refusal = match attempt(driver, &way, &credential, job, &offer).await? {
-            None => return Ok(()),
-            Some(refusal) => refusal,
-        };
+        let Some(refusal) = attempt(driver, &way, &credential, job, &offer).await? else { return Ok(()) };
         let server = job.server();
         if !refusal.is_credentials() || first_refusal.is_some() {
             return Err(RunError::Login { server, refusal: first_refusal.unwrap_or(refusal) });
         }
         let fresh = job.credentials.credential(Some(&refusal.text)).await?;
         if fresh == credential {
-            ways.retain(|way| offer.encrypted && matches!(way, Way::Plain | Way::Sasl(Mechanism::Plain | Mechanism::Login)));
+            ways.retain(|way| {
+                offer.encrypted && matches!(way, Way::Plain | Way::Sasl(Mechanism::Plain | Mechanism::Login))
+            });
             if ways.is_empty() || !matches!(way, Way::Sasl(mechanism) if !mechanism.reveals_secret()) {
                 return Err(RunError::Login { server, refusal });
             }
@@ -262,12 +261,7 @@ where
 }
 
 /// The ways to try, the best first; never empty.
-fn ways(
-    offer: &Offer,
-    credential: &Credential,
-    tls: Option<&net::TlsInfo>,
-    job: &Job,
-) -> Result<Vec<Way>, RunError> {
+fn ways(offer: &Offer, credential: &Credential, tls: Option<&net::TlsInfo>, job: &Job) -> Result<Vec<Way>, RunError> {
     let protection = match (offer.encrypted, job.account.security) {
         (true, _) => Protection::Tls,
         (false, Security::None) => Protection::NoneAccepted,
@@ -279,7 +273,11 @@ fn ways(
     let mut ways: Vec<Way> =
         choose(&offer.mechanisms, credential, &policy, &binding).into_iter().map(Way::Sasl).collect();
     let plain_allowed = job.account.mechanisms.is_empty()
-        || job.account.mechanisms.iter().any(|name| ["PLAIN", "LOGIN", "USER"].iter().any(|known| name.eq_ignore_ascii_case(known)));
+        || job
+            .account
+            .mechanisms
+            .iter()
+            .any(|name| ["PLAIN", "LOGIN", "USER"].iter().any(|known| name.eq_ignore_ascii_case(known)));
     let usable = credential.as_password().is_some() && credential.authorization_identity.is_none();
     if offer.plain && plain_allowed && usable && protection != Protection::None {
         ways.push(Way::Plain);

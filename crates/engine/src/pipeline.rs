@@ -3,34 +3,68 @@
 //! It runs beside the retrieval, joined to it by a bounded channel. A batch is what came while the last one was on its
 //! way; a lone message waits for nobody.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use connectord_account::Key;
 use connectord_delivery::{BatchLimits, Failure, FailureKind, Note, Outcome, Parcel, Recipient};
 use connectord_mail::{DeliveryId, Envelope, Fingerprint, Head, Identity, Trace, UnixTime, head};
-use connectord_store::{Begin, MailboxRow, MessageName, MessageRef, Settle, Settled, Step};
+use connectord_store::{Begin, DeliveryRow, MailboxRow, MessageName, MessageRef, Settle, Settled, Step};
 use connectord_wire::Escaped;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::log::MessageLine;
-use crate::run::Run;
+use crate::run::{Run, has_room, stopped};
 use crate::spool::Collected;
-use crate::trouble::{RunError, after_delivery, stops_the_run};
+use crate::trouble::{RunError, after_delivery, after_unknown, stops_the_run};
 use crate::{Progress, site};
 
 /// Messages that may wait between retrieval and delivery.
-pub(crate) const QUEUE: usize = 256;
+const QUEUE: usize = 256;
+
+/// Octets that may wait there, in KiB; a larger message waits alone.
+const QUEUE_KIB: u32 = 64 * 1024;
+
+/// For so long after a stop batches are still begun.
+const LAST_BATCH: Duration = Duration::from_secs(3);
+
+/// For so long after a stop a batch that has begun is waited for. What is cut short then is recovered by the next check.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A message that carries this many of our own marks for the same account is in a loop.
 const MAX_LOOPS: usize = 3;
 
-pub(crate) enum Item {
+enum Item {
     Message(Box<Incoming>),
     /// Answered when everything before it is settled.
     Flush(oneshot::Sender<()>),
+}
+
+/// Where the retrieval puts what it has; dropping it ends the delivery.
+pub(crate) struct Queue {
+    items: mpsc::Sender<Item>,
+    room: Arc<Semaphore>,
+}
+
+impl Queue {
+    /// Hands a message over; waits while too much waits there already.
+    pub(crate) async fn send(&self, mut message: Incoming) -> Result<(), RunError> {
+        let kib = message.collected.body.size_octets().div_ceil(1024);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.expect("the semaphore is never closed");
+        message.room = Some(room);
+        // A closed queue means that the delivery has ended, and why is told there.
+        self.items.send(Item::Message(Box::new(message))).await.map_err(|_| RunError::Stopped)
+    }
+
+    /// Waits until everything handed over is settled.
+    pub(crate) async fn flush(&self, run: &Run<'_>) -> Result<(), RunError> {
+        let (answer, settled) = oneshot::channel();
+        self.items.send(Item::Flush(answer)).await.map_err(|_| RunError::Stopped)?;
+        run.or_stop(async { settled.await.map_err(|_| RunError::Stopped) }).await
+    }
 }
 
 /// A message that was retrieved whole.
@@ -48,6 +82,7 @@ pub(crate) struct Incoming {
     pub(crate) id: DeliveryId,
     pub(crate) collected: Collected,
     pub(crate) began: Instant,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Incoming {
@@ -86,6 +121,7 @@ impl Incoming {
             id: DeliveryId::new(identity),
             collected,
             began: Instant::now(),
+            room: None,
         }
     }
 }
@@ -115,12 +151,41 @@ impl<'a> Pipeline<'a> {
 
     /// Takes the messages that have been delivered to everybody since the last call.
     pub(crate) fn take_done(&self) -> Vec<MessageRef> {
-        std::mem::take(&mut *self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Delivers batch after batch.
-    pub(crate) async fn deliver(&self, mut queue: mpsc::Receiver<Item>) -> Result<(), RunError> {
+    /// Runs a retrieval beside the delivery of what it brings.
+    ///
+    /// A delivery that fails ends the retrieval, whatever that waits for; what was retrieved whole before the retrieval
+    /// failed is delivered.
+    pub(crate) async fn beside<T, F>(&self, retrieval: impl FnOnce(Queue) -> F) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, RunError>>,
+    {
+        let (items, queue) = mpsc::channel(QUEUE);
+        let retrieval = retrieval(Queue { items, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)) });
+        let mut stop = self.run.stop.clone();
+        let delivery = async {
+            tokio::select! {
+                biased;
+                delivered = self.deliver(queue) => delivered,
+                () = async { stopped(&mut stop).await; tokio::time::sleep(GRACE).await } => Err(RunError::Stopped),
+            }
+        };
+        tokio::pin!(retrieval, delivery);
+        let retrieved = tokio::select! {
+            biased;
+            delivered = &mut delivery => return Err(delivered.err().unwrap_or(RunError::Stopped)),
+            retrieved = &mut retrieval => retrieved,
+        };
+        delivery.await?;
+        retrieved
+    }
+
+    /// Delivers batch after batch, until the queue is dropped.
+    async fn deliver(&self, mut queue: mpsc::Receiver<Item>) -> Result<(), RunError> {
         let mut next = queue.recv().await;
+        let mut stopping: Option<Instant> = None;
         while let Some(item) = next {
             let mut batch = Vec::new();
             let mut octets = 0;
@@ -151,6 +216,9 @@ impl<'a> Pipeline<'a> {
                 }
                 item = queue.try_recv().ok();
             }
+            if *self.run.stop.borrow() && stopping.get_or_insert_with(Instant::now).elapsed() > LAST_BATCH {
+                return Err(RunError::Stopped);
+            }
             if !batch.is_empty() {
                 self.batch(batch).await?;
             }
@@ -168,6 +236,8 @@ impl<'a> Pipeline<'a> {
     async fn batch(&self, batch: Vec<Incoming>) -> Result<(), RunError> {
         let run = self.run;
         let now = run.site.clock.now();
+        // A long retrieval must not fill the disk that had room when it began.
+        has_room(run.job).await?;
         let mut looping = Vec::new();
         let mut sending = Vec::with_capacity(batch.len());
         for message in batch {
@@ -183,30 +253,60 @@ impl<'a> Pipeline<'a> {
             return Ok(());
         }
 
-        let mut parcels = Vec::new();
         let mut owners = Vec::new();
+        let mut parcels = Vec::new();
+        let mut before = Vec::with_capacity(sending.len());
         for (index, message) in sending.iter().enumerate() {
+            let known = run.known_deliveries(message.message);
             for recipient in &run.job.recipients {
-                let known = run.known_delivery(message.message, recipient);
-                if known.is_some_and(|row| row.step == Step::Delivered) {
-                    continue;
-                }
-                let uncertain = known.map_or(0, |row| row.uncertain_attempts);
-                parcels.push(self.parcel(message, recipient, uncertain + 1, now));
-                owners.push((index, recipient.clone(), uncertain + 1));
+                let attempt = match self.earlier(&known, recipient) {
+                    Earlier::Settled => continue,
+                    Earlier::Uncertain(attempts) => attempts + 1,
+                };
+                parcels.push(self.parcel(message, recipient, attempt, now));
+                owners.push(Owner { index, recipient: recipient.clone(), attempt });
             }
+            before.push(known);
+        }
+        if owners.is_empty() {
+            // Whoever had not got it is no recipient any more.
+            run.site.store.begin(run.lease, &self.begins(&sending, &before, &[], &[]), now).await?;
+            self.finished(&sending, &before, &[], &[]);
+            return Ok(());
         }
         let prepared = run.job.delivery.prepare(parcels).await;
         let notes: Vec<Result<Option<Note>, Failure>> = prepared.notes().to_vec();
-        let begins = begins(&sending, &owners, &notes, run);
+        let begins = self.begins(&sending, &before, &owners, &notes);
         run.site.store.begin(run.lease, &begins, now).await?;
         let outcomes = prepared.complete().await;
-        let settled = self.settle(&sending, &owners, outcomes).await;
-        if !matches!(settled, Err(RunError::Store(_))) {
-            let notes: Vec<Note> = notes.into_iter().filter_map(|note| note.ok().flatten()).collect();
-            run.job.delivery.settled(&notes).await;
+        let (settled, stop) = self.judge(&sending, &owners, &outcomes);
+        run.site.store.settle(run.lease, &settled, run.site.clock.now()).await?;
+        for ((owner, outcome), settle) in owners.iter().zip(&outcomes).zip(&settled) {
+            self.report(&sending[owner.index], &owner.recipient, outcome, &settle.settled);
         }
-        settled
+        self.finished(&sending, &before, &owners, &settled);
+        let notes: Vec<Note> = notes.into_iter().filter_map(|note| note.ok().flatten()).collect();
+        run.job.delivery.settled(&notes).await;
+        match stop {
+            Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
+            None => Ok(()),
+        }
+    }
+
+    /// What earlier attempts mean for this recipient. Who has it, wherever it was delivered, does not get it again; what
+    /// was parked for somebody waits for a person.
+    fn earlier(&self, known: &[DeliveryRow], recipient: &Recipient) -> Earlier {
+        let mut uncertain = 0;
+        for row in known.iter().filter(|row| row.recipient.user == recipient.user) {
+            let here = row.destination == self.run.job.destination;
+            match row.step {
+                Step::Delivered => return Earlier::Settled,
+                Step::Parked if here => return Earlier::Settled,
+                _ if here => uncertain = row.uncertain_attempts,
+                _ => {}
+            }
+        }
+        Earlier::Uncertain(uncertain)
     }
 
     fn parcel(&self, message: &Incoming, recipient: &Recipient, attempt: u32, now: UnixTime) -> Parcel {
@@ -236,51 +336,104 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    async fn settle(
-        &self,
-        sending: &[Incoming],
-        owners: &[(usize, Recipient, u32)],
-        outcomes: Vec<Outcome>,
-    ) -> Result<(), RunError> {
-        let run = self.run;
-        let now = run.site.clock.now();
-        let mut settled = Vec::with_capacity(owners.len());
-        let mut open: HashMap<usize, bool> = HashMap::new();
+    /// What each outcome means, and the failure that ends the run, if one does.
+    fn judge(&self, sending: &[Incoming], owners: &[Owner], outcomes: &[Outcome]) -> (Vec<Settle>, Option<Failure>) {
+        let now = self.run.site.clock.now();
+        // Where one message arrives, the destination is well and another's failure is its own.
+        let works = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. }));
         let mut stop = None;
-        for ((index, recipient, _), outcome) in owners.iter().zip(&outcomes) {
-            let message = &sending[*index];
-            let result = match outcome {
-                Outcome::Delivered { .. } => Settled::Delivered,
-                Outcome::Failed(failure) => {
-                    if stops_the_run(failure) {
+        let mut settled = Vec::with_capacity(owners.len());
+        for (at, owner) in owners.iter().enumerate() {
+            let message = &sending[owner.index];
+            let result = match outcomes.get(at) {
+                Some(Outcome::Delivered { .. }) => Settled::Delivered,
+                Some(Outcome::Failed(failure)) => {
+                    if stops_the_run(failure, works) {
                         stop.get_or_insert_with(|| failure.clone());
                     }
-                    after_delivery(failure, message.attempt, now, site::random())
+                    after_delivery(failure, message.attempt, works, now, site::random())
                 }
-                Outcome::Unknown(failure) => Settled::Uncertain { retry_at: now, reason: failure.text.clone() },
-                _ => Settled::Uncertain { retry_at: now, reason: "the destination's answer is not understood".into() },
+                Some(Outcome::Unknown(failure)) => {
+                    if stops_the_run(failure, works) {
+                        stop.get_or_insert_with(|| failure.clone());
+                    }
+                    after_unknown(&failure.text, message.attempt, now, site::random())
+                }
+                _ => {
+                    after_unknown("the destination did not say what became of it", message.attempt, now, site::random())
+                }
             };
-            if result != Settled::Delivered {
-                open.insert(*index, true);
-            }
             settled.push(Settle {
                 message: message.message,
-                destination: run.job.destination.clone(),
-                user: recipient.user.clone(),
+                destination: self.run.job.destination.clone(),
+                user: owner.recipient.user.clone(),
                 settled: result,
             });
         }
-        run.site.store.settle(run.lease, &settled, now).await?;
-        for (((index, recipient, _), outcome), settle) in owners.iter().zip(&outcomes).zip(&settled) {
-            self.report(&sending[*index], recipient, outcome, &settle.settled);
+        (settled, stop)
+    }
+
+    /// Notes which messages all their recipients have.
+    fn finished(&self, sending: &[Incoming], before: &[Vec<DeliveryRow>], owners: &[Owner], settled: &[Settle]) {
+        let destination = &self.run.job.destination;
+        let mut open: HashSet<usize> = HashSet::new();
+        for (index, known) in before.iter().enumerate() {
+            let is_parked = |row: &DeliveryRow| row.step == Step::Parked && row.destination == *destination;
+            if known.iter().any(|row| is_parked(row) && self.is_recipient(&row.recipient)) {
+                open.insert(index);
+            }
         }
-        let finished = sending.iter().enumerate().filter(|(index, _)| !open.contains_key(index));
+        for (owner, settle) in owners.iter().zip(settled) {
+            if settle.settled != Settled::Delivered {
+                open.insert(owner.index);
+            }
+        }
+        let finished = sending.iter().enumerate().filter(|(index, _)| !open.contains(index));
         let finished = finished.map(|(_, message)| message.message);
-        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(finished);
-        match stop {
-            Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
-            None => Ok(()),
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(finished);
+    }
+
+    fn is_recipient(&self, recipient: &Recipient) -> bool {
+        self.run.job.recipients.iter().any(|known| known.user == recipient.user)
+    }
+
+    /// What is committed between the two steps: every recipient of every message, and how far each has come.
+    fn begins(
+        &self,
+        sending: &[Incoming],
+        before: &[Vec<DeliveryRow>],
+        owners: &[Owner],
+        notes: &[Result<Option<Note>, Failure>],
+    ) -> Vec<Begin> {
+        let destination = &self.run.job.destination;
+        let mut begins: Vec<Begin> = sending
+            .iter()
+            .zip(before)
+            .map(|(message, known)| Begin {
+                message: message.message,
+                fingerprint: message.fingerprint,
+                arrived_at: message.arrived_at.unwrap_or_default(),
+                name: message.name.clone(),
+                // Who is not named is forgotten: those that were parked here stay.
+                deliveries: known
+                    .iter()
+                    .filter(|row| self.is_recipient(&row.recipient))
+                    .filter(|row| {
+                        row.step == Step::Delivered || row.step == Step::Parked && row.destination == *destination
+                    })
+                    .map(|row| (row.destination.clone(), row.recipient.clone(), row.step.clone()))
+                    .collect(),
+            })
+            .collect();
+        for (owner, note) in owners.iter().zip(notes) {
+            let step = match note {
+                Ok(Some(note)) => Step::Staged(note.clone()),
+                Ok(None) => Step::Delivering { attempt: owner.attempt },
+                Err(_) => Step::Waiting,
+            };
+            begins[owner.index].deliveries.push((destination.clone(), owner.recipient.clone(), step));
         }
+        begins
     }
 
     fn report(&self, message: &Incoming, recipient: &Recipient, outcome: &Outcome, settled: &Settled) {
@@ -333,38 +486,19 @@ fn dsn(failure: &Failure, otherwise: &str) -> String {
     )
 }
 
-/// What is committed between the two steps: every recipient of every message, and how far each has come.
-fn begins(
-    sending: &[Incoming],
-    owners: &[(usize, Recipient, u32)],
-    notes: &[Result<Option<Note>, Failure>],
-    run: &Run<'_>,
-) -> Vec<Begin> {
-    let mut begins: Vec<Begin> = sending
-        .iter()
-        .map(|message| Begin {
-            message: message.message,
-            fingerprint: message.fingerprint,
-            arrived_at: message.arrived_at.unwrap_or_default(),
-            name: message.name.clone(),
-            deliveries: Vec::new(),
-        })
-        .collect();
-    for ((index, recipient, attempt), note) in owners.iter().zip(notes) {
-        let step = match note {
-            Ok(Some(note)) => Step::Staged(note.clone()),
-            Ok(None) => Step::Delivering { attempt: *attempt },
-            Err(_) => Step::Waiting,
-        };
-        begins[*index].deliveries.push((run.job.destination.clone(), recipient.clone(), step));
-    }
-    for (index, message) in sending.iter().enumerate() {
-        for recipient in &run.job.recipients {
-            let delivered = run.known_delivery(message.message, recipient).filter(|row| row.step == Step::Delivered);
-            if delivered.is_some() {
-                begins[index].deliveries.push((run.job.destination.clone(), recipient.clone(), Step::Delivered));
-            }
-        }
-    }
-    begins
+/// Whose parcel it is.
+struct Owner {
+    /// Of the message in its batch.
+    index: usize,
+    recipient: Recipient,
+    /// 1 for the first that may have arrived.
+    attempt: u32,
+}
+
+/// What is known of earlier attempts for one recipient.
+enum Earlier {
+    /// Delivered, or waiting for a person.
+    Settled,
+    /// To be tried, after so many attempts that may have arrived.
+    Uncertain(u32),
 }

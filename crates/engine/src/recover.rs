@@ -5,70 +5,84 @@ use connectord_store::{DeliveryRow, Settle, Settled, Step, StoreError};
 use tracing::warn;
 
 use crate::run::Run;
-use crate::trouble::RunError;
-use crate::{Job, Site};
+use crate::trouble::{MAX_ATTEMPTS, RunError, after_unknown};
+use crate::{Job, Site, site};
 
 /// Settles every delivery that was staged or begun and not settled.
 ///
+/// Only what today's configuration would deliver there too is asked for: recalling may complete a delivery, and nobody
+/// gets mail who is no recipient any more. The rest is made anew, as its copy may or may not have arrived.
+///
 /// # Errors
 /// [`RunError::Destination`] when the destination cannot be asked now: nothing is concluded, the account waits.
-pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<bool, RunError> {
-    let now = run.site.clock.now();
-    let open: Vec<&DeliveryRow> =
-        rows.iter().filter(|row| matches!(row.step, Step::Staged(_) | Step::Delivering { .. })).collect();
-    if open.is_empty() {
-        return Ok(false);
-    }
-    let asked = open
-        .iter()
-        .map(|row| RecallRow {
-            recipient: row.recipient.clone(),
-            note: match &row.step {
-                Step::Staged(note) => Some(note.clone()),
-                _ => None,
-            },
-        })
-        .collect();
-    // A row for another destination than today's cannot be asked there: its copy may have arrived.
-    let recalled = run.job.delivery.recall(asked).await;
-    let mut settled = Vec::with_capacity(open.len());
+pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), RunError> {
+    let open = rows.iter().filter(|row| matches!(row.step, Step::Staged(_) | Step::Delivering { .. }));
+    let (ours, others): (Vec<_>, Vec<_>) = open.partition(|row| is_ours(run, row));
+    let mut settled: Vec<Settle> = others.into_iter().map(|row| uncertain(run, row)).collect();
+    let mut notes = Vec::new();
     let mut wait = None;
-    for (row, recalled) in open.iter().zip(recalled) {
-        let elsewhere = row.destination != run.job.destination;
-        let result = match recalled {
-            Recalled::Delivered { .. } if !elsewhere => Settled::Delivered,
-            Recalled::Absent if !elsewhere => Settled::Deferred {
-                retry_at: now,
-                reason: "cut short before it was delivered".into(),
-                counts: false,
-            },
-            Recalled::Wait(failure) if !elsewhere => {
-                wait = Some(failure);
-                continue;
+    if !ours.is_empty() {
+        let asked = ours.iter().map(|row| recall_row(row)).collect();
+        let recalled = run.job.delivery.recall(asked).await;
+        for (at, row) in ours.into_iter().enumerate() {
+            if let (Step::Staged(note), false) = (&row.step, matches!(recalled.get(at), Some(Recalled::Wait(_)))) {
+                notes.push(note.clone());
             }
-            _ => {
-                warn!(
-                    account = run.job.address(),
-                    to = %connectord_wire::Escaped::text(&row.recipient.user),
-                    "a delivery that was cut short may have arrived; it is made again and may come twice"
-                );
-                Settled::Uncertain { retry_at: now, reason: "cut short while it was delivered".into() }
+            match recalled.get(at) {
+                Some(Recalled::Delivered { .. }) => settled.push(settle(row, Settled::Delivered)),
+                Some(Recalled::Absent) => {
+                    let reason = "cut short before it was delivered".into();
+                    settled.push(settle(row, Settled::Deferred { retry_at: run.now, reason, counts: false }));
+                }
+                Some(Recalled::Wait(failure)) => wait = Some(failure.clone()),
+                _ => settled.push(uncertain(run, row)),
             }
-        };
-        settled.push(Settle {
-            message: row.message,
-            destination: row.destination.clone(),
-            user: row.recipient.user.clone(),
-            settled: result,
-        });
+        }
     }
     if !settled.is_empty() {
-        run.site.store.settle(run.lease, &settled, now).await?;
+        run.site.store.settle(run.lease, &settled, run.now).await?;
+        run.job.delivery.settled(&notes).await;
     }
     match wait {
         Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
-        None => Ok(true),
+        None => Ok(()),
     }
+}
+
+fn is_ours(run: &Run<'_>, row: &DeliveryRow) -> bool {
+    let is_recipient = run.job.recipients.iter().any(|recipient| recipient.user == row.recipient.user);
+    is_recipient && row.destination == run.job.destination
+}
+
+fn recall_row(row: &DeliveryRow) -> RecallRow {
+    let note = match &row.step {
+        Step::Staged(note) => Some(note.clone()),
+        _ => None,
+    };
+    RecallRow { recipient: row.recipient.clone(), note }
+}
+
+fn settle(row: &DeliveryRow, settled: Settled) -> Settle {
+    Settle { message: row.message, destination: row.destination.clone(), user: row.recipient.user.clone(), settled }
+}
+
+/// It may have arrived: again, the first time at once.
+fn uncertain(run: &Run<'_>, row: &DeliveryRow) -> Settle {
+    warn!(
+        account = run.job.address(),
+        to = %connectord_wire::Escaped::text(&row.recipient.user),
+        "a delivery that was cut short may have arrived; it is made again and may come twice"
+    );
+    let reason = "cut short while it was delivered";
+    let attempts = row.uncertain_attempts;
+    settle(
+        row,
+        match attempts {
+            0 | 1 => Settled::Uncertain { retry_at: run.now, reason: reason.into() },
+            // A message that ends us each time must not do so for ever.
+            attempts => after_unknown(reason, attempts.min(MAX_ATTEMPTS), run.now, site::random()),
+        },
+    )
 }
 
 /// Lets the destinations take away what killed processes left there half done.

@@ -1,20 +1,25 @@
 //! One check of one account, from the lease to the log line.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use connectord_account::{Check, Protocol, Rules};
-use connectord_delivery::{Presence, Recipient};
+use connectord_delivery::Presence;
 use connectord_mail::UnixTime;
-use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, RunRow};
+use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, RunRow, StoreError};
 use tokio::sync::watch;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::imap::Kept;
 use crate::recover::recover;
-use crate::trouble::{Exit, RunError, after_failure};
+use crate::schedule::Turn;
+use crate::tally::Tally;
+use crate::trouble::{Exit, RunError, Wait, after_failure};
 use crate::{Job, Progress, Site, imap, log, pop3, site};
+
+/// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
+const WITHOUT_STATE: Duration = Duration::from_secs(300);
 
 /// How a check is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct Report {
     pub duration: Duration,
     /// What ended it, when it did not end well.
     pub error: Option<RunError>,
+    /// When the account is to be checked again; `None` when somebody else is checking it now.
+    pub next_check: Option<Duration>,
 }
 
 impl Report {
@@ -62,79 +69,6 @@ impl Report {
     }
 }
 
-/// Counts what happens; shared by retrieval and delivery.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    listed: AtomicU64,
-    new: AtomicU64,
-    due: AtomicU64,
-    retrieved: AtomicU64,
-    octets: AtomicU64,
-    delivered: AtomicU64,
-    deferred: AtomicU64,
-    parked: AtomicU64,
-    removed: AtomicU64,
-}
-
-impl Tally {
-    fn add(counter: &AtomicU64, count: u64) {
-        counter.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn listed(&self, run: &Run<'_>, mailbox: &str, messages: u64, new: u64, removals: u64) {
-        Self::add(&self.listed, messages);
-        Self::add(&self.new, new);
-        Self::add(&self.due, removals);
-        run.tell(Progress::Listed { mailbox, messages, new, removals });
-    }
-
-    pub(crate) fn octets(&self, run: &Run<'_>, octets: u64) {
-        Self::add(&self.octets, octets);
-        run.tell(Progress::Octets(octets));
-    }
-
-    pub(crate) fn retrieved(&self, run: &Run<'_>) {
-        Self::add(&self.retrieved, 1);
-        run.tell(Progress::Retrieved);
-    }
-
-    pub(crate) fn delivered(&self, _run: &Run<'_>) {
-        Self::add(&self.delivered, 1);
-    }
-
-    pub(crate) fn deferred(&self, run: &Run<'_>) {
-        Self::add(&self.deferred, 1);
-        run.tell(Progress::Deferred);
-    }
-
-    pub(crate) fn parked(&self, run: &Run<'_>, reason: &str) {
-        Self::add(&self.parked, 1);
-        warn!(account = run.job.address(), server = run.server, reason, "message parked; the remote copy stays");
-        run.tell(Progress::Parked);
-    }
-
-    pub(crate) fn removed(&self, run: &Run<'_>, count: u64) {
-        Self::add(&self.removed, count);
-        run.tell(Progress::Removed(count));
-    }
-
-    fn report(self, duration: Duration, error: Option<RunError>) -> Report {
-        Report {
-            listed: self.listed.into_inner(),
-            new: self.new.into_inner(),
-            due: self.due.into_inner(),
-            retrieved: self.retrieved.into_inner(),
-            octets: self.octets.into_inner(),
-            delivered: self.delivered.into_inner(),
-            deferred: self.deferred.into_inner(),
-            parked: self.parked.into_inner(),
-            removed: self.removed.into_inner(),
-            duration,
-            error,
-        }
-    }
-}
-
 /// What every part of a check needs.
 pub(crate) struct Run<'a> {
     pub(crate) site: &'a Site,
@@ -143,10 +77,14 @@ pub(crate) struct Run<'a> {
     pub(crate) mode: Mode,
     pub(crate) account: &'a AccountRow,
     pub(crate) server: String,
+    /// When the check began. What is due is decided by this time, which was compared with the last check's: a clock that
+    /// jumps in the middle changes nothing.
+    pub(crate) now: UnixTime,
     pub(crate) removals_allowed: bool,
     pub(crate) tally: &'a Tally,
     pub(crate) stop: watch::Receiver<bool>,
-    unfinished: HashMap<MessageRef, Vec<DeliveryRow>>,
+    unfinished: Mutex<HashMap<MessageRef, Vec<DeliveryRow>>>,
+    turn: Turn,
 }
 
 impl Run<'_> {
@@ -154,10 +92,29 @@ impl Run<'_> {
         self.site.observer.progress(self.job.address(), progress);
     }
 
-    /// What is known of an unfinished delivery.
-    pub(crate) fn known_delivery(&self, message: MessageRef, recipient: &Recipient) -> Option<&DeliveryRow> {
-        let rows = self.unfinished.get(&message)?;
-        rows.iter().find(|row| row.recipient.user == recipient.user && row.destination == self.job.destination)
+    /// Reads again what is known of unfinished deliveries: before each session, as the last one has changed it.
+    pub(crate) async fn read_unfinished(&self) -> Result<(), RunError> {
+        let mut unfinished: HashMap<_, Vec<DeliveryRow>> = HashMap::new();
+        for row in self.site.store.unfinished(self.account.id).await? {
+            unfinished.entry(row.message).or_default().push(row);
+        }
+        *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
+        Ok(())
+    }
+
+    /// What is known of the deliveries of an unfinished message.
+    pub(crate) fn known_deliveries(&self, message: MessageRef) -> Vec<DeliveryRow> {
+        let unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.get(&message).cloned().unwrap_or_default()
+    }
+
+    /// Waits for a place among the checks that retrieve, once it is known that the server answers.
+    pub(crate) async fn take_place(&self) -> Result<(), RunError> {
+        self.or_stop(async {
+            self.turn.take_place().await;
+            Ok::<_, RunError>(())
+        })
+        .await
     }
 
     /// What decides about the messages of this account.
@@ -197,9 +154,10 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Checks one account once.
 ///
 /// Never fails: what went wrong is in the report, remembered in the store and logged. When `stop` turns true the
-/// retrieval ends, what was retrieved whole is delivered and settled, and the report says [`RunError::Stopped`].
+/// retrieval ends, deliveries that have begun are finished within ten seconds and settled, and the report says
+/// [`RunError::Stopped`].
 pub async fn run(site: &Site, job: &Job, mode: Mode, stop: watch::Receiver<bool>) -> Report {
-    run_keeping(site, job, mode, stop, &mut None).await
+    run_keeping(site, job, mode, stop, Turn::default(), None).await
 }
 
 /// As [`run`], over the connection in `kept` if there is one, and leaving it there for an account that listens.
@@ -208,82 +166,82 @@ pub(crate) async fn run_keeping(
     job: &Job,
     mode: Mode,
     stop: watch::Receiver<bool>,
-    kept: &mut Option<Kept>,
+    turn: Turn,
+    kept: Option<&mut Option<Kept>>,
 ) -> Report {
     let began = Instant::now();
     let tally = Tally::default();
-    let started = site.clock.now();
-    let result = leased(site, job, mode, stop, &tally, kept, started).await;
-    let report = match result {
-        Ok((lease, account, result)) => {
-            let report = tally.report(began.elapsed(), result.err());
+    let now = site.clock.now();
+    let report = match leased(site, job).await {
+        Ok((lease, account)) => {
+            let mut run = Run {
+                site,
+                job,
+                lease: &lease,
+                mode,
+                account: &account,
+                server: job.server(),
+                now,
+                removals_allowed: clock_is_believed(&account.health, now),
+                tally: &tally,
+                stop,
+                unfinished: Mutex::default(),
+                turn,
+            };
+            let result = run.check(kept).await;
+            // Another account may retrieve while this one is written down.
+            run.turn = Turn::default();
+            drop(run);
+            let mut report = tally.report(began.elapsed(), result.err());
             if !mode.dry_run {
-                remember(site, job, &lease, &account.health, &report, started).await;
+                report.next_check = Some(remember(site, job, &lease, &account.health, &report, now).await);
             }
             report
         }
-        Err(error) => tally.report(began.elapsed(), Some(error)),
+        Err(StoreError::Busy) => tally.report(began.elapsed(), Some(StoreError::Busy.into())),
+        Err(error) => {
+            let mut report = tally.report(began.elapsed(), Some(error.into()));
+            report.next_check = Some(WITHOUT_STATE);
+            report
+        }
     };
     log::run(job.address(), &job.server(), &report);
     site.observer.progress(job.address(), Progress::Finished(&report));
     report
 }
 
-async fn leased(
-    site: &Site,
-    job: &Job,
-    mode: Mode,
-    stop: watch::Receiver<bool>,
-    tally: &Tally,
-    kept: &mut Option<Kept>,
-    now: UnixTime,
-) -> Result<(Lease, AccountRow, Result<(), RunError>), RunError> {
+async fn leased(site: &Site, job: &Job) -> Result<(Lease, AccountRow), StoreError> {
     let account = site.store.open_account(job.address()).await?;
     let lease = site.store.lease(account.id).await?;
-    let result = checked(site, job, mode, stop, tally, kept, now, &lease, &account).await;
-    Ok((lease, account, result))
+    Ok((lease, account))
 }
 
-#[allow(clippy::too_many_arguments, reason = "one caller, above")]
-async fn checked(
-    site: &Site,
-    job: &Job,
-    mode: Mode,
-    stop: watch::Receiver<bool>,
-    tally: &Tally,
-    kept: &mut Option<Kept>,
-    now: UnixTime,
-    lease: &Lease,
-    account: &AccountRow,
-) -> Result<(), RunError> {
-    users_exist(site, job).await?;
+impl Run<'_> {
+    async fn check(&self, kept: Option<&mut Option<Kept>>) -> Result<(), RunError> {
+        let job = self.job;
+        // A destination may take its time to answer; it is asked nothing that a stop could spoil.
+        self.or_stop(async {
+            users_exist(self.site, job).await?;
+            has_room(job).await?;
+            let rows = self.site.store.unfinished(self.account.id).await?;
+            if self.mode.dry_run { Ok(()) } else { recover(self, &rows).await }
+        })
+        .await?;
+        self.read_unfinished().await?;
+        match job.account.protocol {
+            Protocol::Pop3 => pop3::check(self).await,
+            Protocol::Imap => imap::check(self, kept).await,
+        }
+    }
+}
+
+/// Retrieval pauses before the mail server on the same disk suffers.
+pub(crate) async fn has_room(job: &Job) -> Result<(), RunError> {
     for recipient in &job.recipients {
         let room = job.delivery.room(recipient).await;
         room.map_err(|failure| RunError::Destination { destination: job.delivery.describe(), failure })?;
     }
-    let mut run = Run {
-        site,
-        job,
-        lease,
-        mode,
-        account,
-        server: job.server(),
-        removals_allowed: clock_is_believed(&account.health, now),
-        tally,
-        stop,
-        unfinished: HashMap::new(),
-    };
-    let mut rows = site.store.unfinished(account.id).await?;
-    if !mode.dry_run && recover(&run, &rows).await? {
-        rows = site.store.unfinished(account.id).await?;
-    }
-    for row in rows {
-        run.unfinished.entry(row.message).or_default().push(row);
-    }
-    match job.account.protocol {
-        Protocol::Pop3 => pop3::check(&run).await,
-        Protocol::Imap => imap::check(&run, kept).await,
-    }
+    Ok(())
 }
 
 /// Every local user of the account must exist: else it is held, nothing is fetched or removed, nobody else gets its mail.
@@ -313,8 +271,15 @@ fn clock_is_believed(health: &Health, now: UnixTime) -> bool {
     }
 }
 
-/// Writes down how it went. A failure to do so is logged: the check itself is over.
-async fn remember(site: &Site, job: &Job, lease: &Lease, before: &Health, report: &Report, started: UnixTime) {
+/// Writes down how it went, and says how long to wait. A failure to do so is logged: the check itself is over.
+async fn remember(
+    site: &Site,
+    job: &Job,
+    lease: &Lease,
+    before: &Health,
+    report: &Report,
+    started: UnixTime,
+) -> Duration {
     let now = site.clock.now();
     let regular = match job.account.check {
         Check::Every(span) => span,
@@ -331,7 +296,7 @@ async fn remember(site: &Site, job: &Job, lease: &Lease, before: &Health, report
         },
         Some(error) => {
             let mut health = after_failure(before, error, now, regular, site::random());
-            if matches!(error, RunError::Login { .. } | RunError::NoMechanism { .. }) {
+            if error.trouble().wait == Wait::Login {
                 health.refused_credential = job.credentials.version().await;
             }
             health
@@ -354,8 +319,13 @@ async fn remember(site: &Site, job: &Job, lease: &Lease, before: &Health, report
         site.store.record_health(lease, &health).await?;
         site.store.record_run(lease, &row).await
     };
-    if let Err(problem) = written.await {
-        error!(account = job.address(), %problem, "cannot remember how the check went");
+    let wait = health.next_check.map_or(regular, |next| next.since(now));
+    match written.await {
+        Ok(()) => wait,
+        Err(problem) => {
+            error!(account = job.address(), %problem, "cannot remember how the check went");
+            wait.max(WITHOUT_STATE)
+        }
     }
 }
 

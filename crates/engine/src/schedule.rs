@@ -1,24 +1,45 @@
 //! Checks accounts for good: one task per account, which sleeps until it is due and then waits for its turn.
 //!
-//! An account waits first for a place at its host and then for one of all places, so that a host that hangs keeps only
-//! its own accounts waiting.
+//! An account waits first for a place at its host, then connects, and then waits for one of all places, so that a host
+//! that hangs keeps only its own accounts waiting.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use connectord_account::{Account, Check};
+use connectord_account::Check;
+use connectord_mail::UnixTime;
 use connectord_store::{Health, Hold};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use crate::imap::{Kept, Wake};
 use crate::run::{Mode, run_keeping, stopped};
-use crate::{Job, Site, site};
+use crate::{Job, Report, Site, site};
 
 /// While a login is held, how often it is looked whether the credential has changed.
 const WATCH_CREDENTIAL: Duration = Duration::from_secs(60);
+
+/// Accounts that connect and log in at once, besides those that retrieve.
+const CONNECTING: usize = 256;
+
+/// No account is checked again sooner, except when asked or woken.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest hold that is ever set: a day, and the jitter.
+const LONGEST_HOLD: Duration = Duration::from_secs(2 * 86_400);
+
+/// When somebody else is checking the account: it is due again soon after.
+const WHILE_BUSY: Duration = Duration::from_secs(10);
+
+/// After a listening connection was lost.
+const AFTER_LOSS: Duration = Duration::from_secs(15);
+
+/// After a check panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(300);
+
+const DAY_MINUTES: u16 = 1440;
 
 /// How many checks run at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +64,10 @@ impl Default for Limits {
 pub struct Scheduler {
     site: Arc<Site>,
     limits: Limits,
+    quiet: Option<Quiet>,
     places: Arc<Semaphore>,
+    /// Connections being made, those places aside: far below what a process may have open.
+    connecting: Arc<Semaphore>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     asked: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -57,7 +81,22 @@ impl Scheduler {
     /// With nothing to do yet.
     pub fn new(site: Arc<Site>, limits: Limits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency.max(1)));
-        Self { site, limits, places, hosts: Mutex::default(), asked: Mutex::default() }
+        let connecting = Arc::new(Semaphore::new(CONNECTING));
+        Self { site, limits, quiet: None, places, connecting, hosts: Mutex::default(), asked: Mutex::default() }
+    }
+
+    /// Nothing is checked regularly from one minute of the day to another (0 to 1439, the second not part of it; it may
+    /// be over midnight). Whoever asks is served, and open connections listen. `minute_of_day` says what minute it is
+    /// here; it must return at once.
+    #[must_use]
+    pub fn with_quiet_hours(
+        mut self,
+        from_minute: u16,
+        to_minute: u16,
+        minute_of_day: impl Fn(UnixTime) -> u16 + Send + Sync + 'static,
+    ) -> Self {
+        self.quiet = Some(Quiet { from_minute, to_minute, minute_of_day: Arc::new(minute_of_day) });
+        self
     }
 
     /// Wants an account checked now. False when it is not scheduled.
@@ -82,7 +121,7 @@ impl Scheduler {
                         }
                         while let Some(ended) = tasks.join_next().await {
                             if let Err(panicked) = ended {
-                                error!(%panicked, "a check ended in a panic");
+                                error!(%panicked, "an account's task ended in a panic");
                             }
                         }
                         return;
@@ -96,7 +135,7 @@ impl Scheduler {
                     }
                     Some(ended) = tasks.join_next() => {
                         if let Err(panicked) = ended {
-                            error!(%panicked, "a check ended in a panic");
+                            error!(%panicked, "an account's task ended in a panic");
                         }
                     }
                 }
@@ -105,34 +144,51 @@ impl Scheduler {
     }
 
     fn adjust(&self, running: &mut HashMap<String, Running>, tasks: &mut JoinSet<()>, wanted: &[Job]) {
-        let wanted: HashMap<&str, &Job> = wanted.iter().filter(|job| job.account.enabled).map(|job| (job.address(), job)).collect();
-        running.retain(|address, account| {
-            let stays = wanted.get(address.as_str()).is_some_and(|job| *job.account == *account.account);
-            if !stays {
-                account.stop.send_replace(true);
+        let wanted: HashMap<&str, &Job> =
+            wanted.iter().filter(|job| job.account.enabled).map(|job| (job.address(), job)).collect();
+        let mut ended: HashMap<String, Running> = HashMap::new();
+        for address in running.keys().cloned().collect::<Vec<_>>() {
+            if wanted.get(address.as_str()).is_some_and(|job| same(job, &running[&address].job)) {
+                continue;
             }
-            stays
-        });
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|address, _| running.contains_key(address));
+            if let Some(account) = running.remove(&address) {
+                account.stop.send_replace(true);
+                ended.insert(address, account);
+            }
+        }
+        let mut asked_of = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked_of.retain(|address, _| running.contains_key(address));
         for (address, job) in wanted {
             if running.contains_key(address) {
                 continue;
             }
             let (stop, stopping) = watch::channel(false);
+            let (alive, over) = oneshot::channel();
             let asked = Arc::new(Notify::new());
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned(), Arc::clone(&asked));
-            running.insert(address.to_owned(), Running { account: Arc::clone(&job.account), stop });
-            let host = self.host(job.account.endpoint.host());
+            asked_of.insert(address.to_owned(), Arc::clone(&asked));
+            running.insert(address.to_owned(), Running { job: job.clone(), stop, over });
+            let before = ended.remove(address);
             let task = Task {
                 site: Arc::clone(&self.site),
                 job: job.clone(),
-                host,
+                host: self.host(job.account.endpoint.host()),
                 places: Arc::clone(&self.places),
+                connecting: Arc::clone(&self.connecting),
+                quiet: self.quiet.clone(),
                 jitter: self.limits.jitter,
+                // Holds are for what has not changed.
+                heeds_holds: before.as_ref().is_none_or(|before| before.job.account == job.account),
                 asked,
                 stop: stopping,
             };
-            tasks.spawn(task.run());
+            tasks.spawn(async move {
+                let _alive = alive;
+                if let Some(before) = before {
+                    // The same account under its old configuration ends first; the error is its end.
+                    let _ = before.over.await;
+                }
+                task.run().await;
+            });
         }
     }
 
@@ -148,9 +204,70 @@ impl Scheduler {
     }
 }
 
+/// Whether a job is the one that runs. Its credential's source is part of the account.
+fn same(new: &Job, old: &Job) -> bool {
+    let Job { account, credentials: _, route, destination, delivery, recipients } = new;
+    *account == old.account
+        && *route == old.route
+        && *destination == old.destination
+        && Arc::ptr_eq(delivery, &old.delivery)
+        && *recipients == old.recipients
+}
+
 struct Running {
-    account: Arc<Account>,
+    job: Job,
     stop: watch::Sender<bool>,
+    /// Cut off when the task has ended.
+    over: oneshot::Receiver<()>,
+}
+
+/// A part of the day in which nothing is checked regularly.
+#[derive(Clone)]
+struct Quiet {
+    from_minute: u16,
+    to_minute: u16,
+    minute_of_day: Arc<dyn Fn(UnixTime) -> u16 + Send + Sync>,
+}
+
+impl Quiet {
+    /// How long it is quiet yet; zero when it is not.
+    fn left(&self, now: UnixTime) -> Duration {
+        let minute = (self.minute_of_day)(now) % DAY_MINUTES;
+        let since_begin = (minute + DAY_MINUTES - self.from_minute % DAY_MINUTES) % DAY_MINUTES;
+        let length = (self.to_minute % DAY_MINUTES + DAY_MINUTES - self.from_minute % DAY_MINUTES) % DAY_MINUTES;
+        Duration::from_secs(60 * u64::from(length.saturating_sub(since_begin)))
+    }
+}
+
+/// The places that one check takes: one at its host from the beginning, and one among all that retrieve as soon as the
+/// server has let it in. Until then it has one among those that connect, so that servers that do not answer keep
+/// nobody else from retrieving.
+#[derive(Default)]
+pub(crate) struct Turn {
+    places: Option<Arc<Semaphore>>,
+    _host: Option<OwnedSemaphorePermit>,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Turn {
+    pub(crate) async fn take_place(&self) {
+        let held = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(places) = &self.places else { return };
+        if self.retrieves() {
+            return;
+        }
+        let place = Arc::clone(places).acquire_owned().await;
+        *held() = Some(place.expect("the semaphore is never closed"));
+    }
+
+    /// Whether the place that is held is one of those that retrieve.
+    fn retrieves(&self) -> bool {
+        let held = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*held, &self.places) {
+            (Some(held), Some(places)) => Arc::ptr_eq(held.semaphore(), places),
+            _ => false,
+        }
+    }
 }
 
 /// One account, for good.
@@ -159,53 +276,80 @@ struct Task {
     job: Job,
     host: Arc<Host>,
     places: Arc<Semaphore>,
+    connecting: Arc<Semaphore>,
+    quiet: Option<Quiet>,
     jitter: f64,
+    heeds_holds: bool,
     asked: Arc<Notify>,
     stop: watch::Receiver<bool>,
 }
 
 impl Task {
-    /// A stop cuts waits short; a check in progress hears of it itself and ends in order.
+    /// Runs; a panic in a check is not the end of the account.
     async fn run(self) {
+        let task = Arc::new(self);
+        let mut stop = task.stop.clone();
+        while let Err(panicked) = tokio::spawn(Self::checks(Arc::clone(&task))).await {
+            error!(account = task.job.address(), %panicked, "a check ended in a panic");
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                () = tokio::time::sleep(AFTER_PANIC) => {}
+            }
+        }
+    }
+
+    /// A stop cuts waits short; a check in progress hears of it itself and ends in order.
+    async fn checks(self: Arc<Self>) {
         let mut kept: Option<Kept> = None;
         let mut listening: Option<OwnedSemaphorePermit> = None;
         // Left-over holds from before the start are kept; everything else is due at once.
         let mut wait = self.wait_after_start().await;
         loop {
             let by_hand = match self.wait_for_turn(wait, &mut kept).await {
-                Turn::Due => false,
-                Turn::Asked => true,
-                Turn::Stopped => return,
+                Wanted::Due => false,
+                Wanted::Asked => true,
+                Wanted::Stopped => return,
             };
-            let places = async {
-                let host = Arc::clone(&self.host.checks).acquire_owned().await;
-                let place = Arc::clone(&self.places).acquire_owned().await;
-                (host, place)
-            };
-            let mut stop = self.stop.clone();
-            let places = tokio::select! {
-                places = places => places,
-                () = stopped(&mut stop) => return,
-            };
+            let quiet = self.quiet.as_ref().map_or(Duration::ZERO, |quiet| quiet.left(self.site.clock.now()));
+            if !by_hand && kept.is_none() && !quiet.is_zero() {
+                wait = quiet;
+                continue;
+            }
+            let Some(turn) = self.turn().await else { return };
             let mode = Mode { by_hand, dry_run: false };
-            // By hand over a kept connection would close it: a listening account is checked as if it were due.
-            let mode = if self.job.account.check == Check::Idle { Mode::default() } else { mode };
-            run_keeping(&self.site, &self.job, mode, self.stop.clone(), &mut kept).await;
-            drop(places);
+            let report = run_keeping(&self.site, &self.job, mode, self.stop.clone(), turn, Some(&mut kept)).await;
             if *self.stop.borrow() {
                 return;
             }
             if kept.is_some() && listening.is_none() {
                 listening = Arc::clone(&self.host.listening).try_acquire_owned().ok();
                 if listening.is_none() {
-                    info!(account = self.job.address(), "enough accounts listen at this host; this one is checked regularly");
+                    info!(
+                        account = self.job.address(),
+                        "enough accounts listen at this host; this one is checked regularly"
+                    );
                     kept = None;
                 }
             }
             if kept.is_none() {
                 listening = None;
             }
-            wait = self.wait_after_check().await;
+            wait = self.wait_after(&report);
+        }
+    }
+
+    /// Waits for a place at the host and one among those that connect; nothing when it is to stop.
+    async fn turn(&self) -> Option<Turn> {
+        let mut stop = self.stop.clone();
+        let turn = async {
+            let host = Arc::clone(&self.host.checks).acquire_owned().await.ok();
+            let place = Arc::clone(&self.connecting).acquire_owned().await.ok();
+            Turn { places: Some(Arc::clone(&self.places)), _host: host, place: Mutex::new(place) }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            turn = turn => Some(turn),
         }
     }
 
@@ -214,7 +358,7 @@ impl Task {
             Ok(row) => row.health,
             Err(error) => {
                 error!(account = self.job.address(), %error, "cannot read how the account is doing");
-                Health { next_check: Some(self.site.clock.now().plus(Duration::from_secs(60))), ..Health::default() }
+                Health::default()
             }
         }
     }
@@ -223,37 +367,51 @@ impl Task {
         if self.job.account.check == Check::Never {
             return Duration::MAX;
         }
+        if !self.heeds_holds {
+            return Duration::ZERO;
+        }
         let health = self.health().await;
         match (health.hold, health.next_check) {
-            (Some(Hold::Login | Hold::Throttled | Hold::Backoff), Some(next)) => next.since(self.site.clock.now()),
+            (Some(Hold::Login | Hold::Throttled | Hold::Backoff), Some(next)) => {
+                let wait = next.since(self.site.clock.now());
+                // No hold is longer: the clock was wrong when it was noted, or is now.
+                if wait > LONGEST_HOLD { Duration::ZERO } else { wait }
+            }
             _ => Duration::ZERO,
         }
     }
 
-    async fn wait_after_check(&self) -> Duration {
+    /// By a clock that does not jump.
+    fn wait_after(&self, report: &Report) -> Duration {
         if self.job.account.check == Check::Never {
             return Duration::MAX;
         }
-        let now = self.site.clock.now();
-        let wait = self.health().await.next_check.map_or(Duration::from_secs(60), |next| next.since(now));
+        let wait = report.next_check.unwrap_or(WHILE_BUSY).max(SHORTEST_WAIT);
         let share = (site::random() >> 11) as f64 / (1u64 << 53) as f64;
-        wait + wait.mul_f64(self.jitter.clamp(0.0, 1.0) * share)
+        wait.saturating_add(wait.min(LONGEST_HOLD).mul_f64(self.jitter.clamp(0.0, 1.0) * share))
     }
 
-    async fn wait_for_turn(&self, wait: Duration, kept: &mut Option<Kept>) -> Turn {
+    async fn wait_for_turn(&self, wait: Duration, kept: &mut Option<Kept>) -> Wanted {
+        let mut wait = wait;
         if let Some(connection) = kept {
-            let wake = connection.wait(&self.site, &self.job, &self.asked, &self.stop).await;
-            if wake == Wake::Lost {
-                *kept = None;
+            match connection.wait(&self.site, &self.job, &self.asked, &self.stop).await {
+                Wake::Changed | Wake::Poll => return Wanted::Due,
+                Wake::Asked => return Wanted::Asked,
+                Wake::Stopped => return Wanted::Stopped,
+                Wake::Lost => {
+                    // A server that ends each connection at once is not to be connected to again and again.
+                    *kept = None;
+                    wait = AFTER_LOSS.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0));
+                }
             }
-            return if wake == Wake::Stopped { Turn::Stopped } else { Turn::Due };
         }
         let mut stop = self.stop.clone();
         tokio::select! {
-            () = stopped(&mut stop) => Turn::Stopped,
-            () = self.asked.notified() => Turn::Asked,
-            () = self.credential_changes() => Turn::Due,
-            () = sleep(wait) => Turn::Due,
+            biased;
+            () = stopped(&mut stop) => Wanted::Stopped,
+            () = self.asked.notified() => Wanted::Asked,
+            () = sleep(wait) => Wanted::Due,
+            () = self.credential_changes() => Wanted::Due,
         }
     }
 
@@ -281,8 +439,24 @@ async fn sleep(wait: Duration) {
     tokio::time::sleep(wait).await;
 }
 
-enum Turn {
+enum Wanted {
     Due,
     Asked,
     Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(from_minute: u16, to_minute: u16, minute: u16) -> u64 {
+        let quiet = Quiet { from_minute, to_minute, minute_of_day: Arc::new(move |_| minute) };
+        quiet.left(UnixTime(0)).as_secs() / 60
+    }
+
+    #[test]
+    fn quiet_hours_may_go_over_midnight() {
+        assert_eq!([1319, 1320, 1439, 0, 359, 360].map(|minute| left(1320, 360, minute)), [0, 480, 361, 360, 1, 0]);
+        assert_eq!([59, 60, 119, 120].map(|minute| left(60, 120, minute)), [0, 60, 1, 0]);
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use connectord_mail::Body;
@@ -16,6 +17,9 @@ const MAX_IN_MEMORY: usize = 256 * 1024;
 
 /// How many octets a spool file is given at a time.
 const WRITE: usize = 1024 * 1024;
+
+/// How long a write may take; a disk that takes longer hangs.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where bodies wait between retrieval and delivery.
 ///
@@ -55,7 +59,9 @@ impl Spool {
         // O_TMPFILE: no name, so nothing is left behind by a crash.
         match rustix::fs::open(&self.directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from(0o600)) {
             Ok(file) => Ok(file.into()),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => self.create_named(),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
+                self.create_named()
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -169,7 +175,8 @@ impl Collector {
             file.write_all(&octets)?;
             Ok::<_, io::Error>(file)
         });
-        self.file = Some(written.await.map_err(io::Error::other)??);
+        let written = tokio::time::timeout(WRITE_WITHIN, written).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        self.file = Some(written.map_err(io::Error::other)??);
         Ok(())
     }
 }

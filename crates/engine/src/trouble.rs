@@ -35,7 +35,9 @@ pub enum RunError {
         refusal: LoginRefusal,
     },
     /// Nothing the server offers may be used to log in.
-    #[error("no way to log in to {server}: it offers {offered}, which the credential or the configuration does not allow")]
+    #[error(
+        "no way to log in to {server}: it offers {offered}, which the credential or the configuration does not allow"
+    )]
     NoMechanism {
         /// The server.
         server: String,
@@ -274,9 +276,7 @@ impl RunError {
             Self::Pop3(error) => connection(error, pop3_session),
             Self::Imap(error) => connection(error, imap_session),
             Self::Login { refusal, .. } => refusal.trouble(),
-            Self::NoMechanism { .. } => {
-                trouble(Cause::LoginRefused, Scope::Account, Exit::NoPermission, Wait::Login)
-            }
+            Self::NoMechanism { .. } => trouble(Cause::LoginRefused, Scope::Account, Exit::NoPermission, Wait::Login),
             Self::Sasl { error, .. } => match error.blame() {
                 Blame::Credentials => trouble(Cause::LoginRefused, Scope::Account, Exit::NoPermission, Wait::Login),
                 _ => trouble(Cause::Protocol, Scope::Account, Exit::Unavailable, Wait::Backoff),
@@ -287,19 +287,17 @@ impl RunError {
             Self::Credential(_) => trouble(Cause::NoCredential, Scope::Account, Exit::Config, Wait::Backoff),
             Self::Mailbox { temporary, .. } => {
                 let exit = if *temporary { Exit::TempFail } else { Exit::Config };
-                trouble(Cause::Folder, Scope::Mailbox, exit, Wait::Backoff)
+                // The other mailboxes are well, and wait no longer than ever.
+                trouble(Cause::Folder, Scope::Mailbox, exit, Wait::Regular(Hold::Backoff))
             }
             Self::Throttled { wait, .. } => {
                 let wait = wait.map_or(Wait::Backoff, |wait| Wait::Exactly(Hold::Throttled, wait));
                 trouble(Cause::Throttled, Scope::Account, Exit::TempFail, wait)
             }
             Self::Destination { failure, .. } => match failure.kind {
-                FailureKind::Transient | FailureKind::Permanent | FailureKind::Unavailable => trouble(
-                    Cause::DestinationDown,
-                    Scope::Destination,
-                    Exit::TempFail,
-                    Wait::Backoff,
-                ),
+                FailureKind::Transient | FailureKind::Permanent | FailureKind::Unavailable => {
+                    trouble(Cause::DestinationDown, Scope::Destination, Exit::TempFail, Wait::Backoff)
+                }
                 FailureKind::OverQuota => {
                     trouble(Cause::MailboxFull, Scope::Account, Exit::TempFail, Wait::Regular(Hold::Destination))
                 }
@@ -329,12 +327,14 @@ impl RunError {
         match self {
             Self::Pop3(net::Error::Tls { problem, .. }) | Self::Imap(net::Error::Tls { problem, .. }) => problem.hint(),
             Self::Login { refusal, .. } => refusal.hint(),
-            Self::NoMechanism { .. } => {
-                Some("without encryption only mechanisms that hide the password are used; see `security` and `mechanisms`".into())
-            }
-            Self::UserGone { .. } => {
-                Some("nothing is retrieved or removed for this account until the user is back; see `deliver_to` and [users]".into())
-            }
+            Self::NoMechanism { .. } => Some(
+                "without encryption only mechanisms that hide the password are used; see `security` and `mechanisms`"
+                    .into(),
+            ),
+            Self::UserGone { .. } => Some(
+                "nothing is retrieved or removed for this account until the user is back; see `deliver_to` and [users]"
+                    .into(),
+            ),
             Self::Store(StoreError::Locked { .. }) => {
                 Some("a running connectord holds the state; stop it, or use another [state] url".into())
             }
@@ -358,9 +358,7 @@ fn pop3_session(error: &connectord_pop3::Error) -> Trouble {
     if let Error::GreetingRefused(refusal) = error {
         return match &refusal.code {
             Some(ResponseCode::InUse) => LoginRefusal::in_use(refusal.to_string()).trouble(),
-            Some(ResponseCode::LoginDelay(seconds)) => {
-                LoginRefusal::delayed(refusal.to_string(), *seconds).trouble()
-            }
+            Some(ResponseCode::LoginDelay(seconds)) => LoginRefusal::delayed(refusal.to_string(), *seconds).trouble(),
             _ => by_blame(Blame::Server),
         };
     }
@@ -401,16 +399,27 @@ pub(crate) fn suggested_pause(text: &str) -> Option<Duration> {
 }
 
 /// How an account is doing after a failed run: failures counted, and not before when it is checked again.
-pub(crate) fn after_failure(health: &Health, error: &RunError, now: UnixTime, regular: Duration, random: u64) -> Health {
+pub(crate) fn after_failure(
+    health: &Health,
+    error: &RunError,
+    now: UnixTime,
+    regular: Duration,
+    random: u64,
+) -> Health {
     let trouble = error.trouble();
+    if trouble.wait == Wait::None {
+        // Stopped by us: that is no failure of the account's.
+        return Health { last_check: Some(now), ..health.clone() };
+    }
     let failures = health.failures.saturating_add(1);
-    let refusals = if trouble.wait == Wait::Login { health.login_refusals.saturating_add(1) } else { health.login_refusals };
+    let refusals =
+        if trouble.wait == Wait::Login { health.login_refusals.saturating_add(1) } else { health.login_refusals };
     let (hold, wait) = match trouble.wait {
         Wait::Backoff => (Some(Hold::Backoff), backoff(failures, random)),
         Wait::Login => (Some(Hold::Login), login_hold(refusals)),
         Wait::Exactly(hold, wait) => (Some(hold), wait),
         Wait::Regular(hold) => (Some(hold), regular.min(Duration::from_secs(3600))),
-        Wait::None => (health.hold, Duration::ZERO),
+        Wait::None => unreachable!("returned above"),
     };
     Health {
         failures,
@@ -423,33 +432,45 @@ pub(crate) fn after_failure(health: &Health, error: &RunError, now: UnixTime, re
     }
 }
 
-/// What follows from a failed delivery of one message: the `attempt` that failed counts from 1.
-pub(crate) fn after_delivery(failure: &Failure, attempt: u32, now: UnixTime, random: u64) -> Settled {
+/// What follows from a failed delivery of one message: the `attempt` that failed counts from 1; the destination `works`
+/// if it took another message at the same time.
+pub(crate) fn after_delivery(failure: &Failure, attempt: u32, works: bool, now: UnixTime, random: u64) -> Settled {
     let reason = failure.text.clone();
-    let later = |counts| Settled::Deferred {
-        retry_at: now.plus(backoff(attempt, random)),
-        reason: failure.text.clone(),
-        counts,
-    };
+    let later = |wait, counts| Settled::Deferred { retry_at: now.plus(wait), reason: failure.text.clone(), counts };
     match failure.kind {
         FailureKind::Permanent => Settled::Parked { reason },
-        FailureKind::Transient if attempt >= MAX_ATTEMPTS => {
-            Settled::Parked { reason: format!("{reason} (attempt {attempt})") }
-        }
-        FailureKind::Transient => later(true),
+        FailureKind::Transient => message_failed(reason, attempt, later(backoff(attempt, random), true)),
+        FailureKind::Unavailable if works => message_failed(reason, attempt, later(backoff(attempt, random), true)),
+        // One of several users; the message is retrieved again for this one alone.
+        FailureKind::OverQuota if works => later(Duration::from_secs(3600), false),
         // Nothing is wrong with the message: it waits as long as it takes.
         FailureKind::OverQuota
         | FailureKind::NoUser
         | FailureKind::Unavailable
         | FailureKind::DiskFull
         | FailureKind::Misconfigured
-        | _ => Settled::Deferred { retry_at: now, reason, counts: false },
+        | _ => later(Duration::ZERO, false),
     }
 }
 
+/// What follows when nobody knows whether a message arrived: it is sent again, marked as a further attempt, but not for
+/// ever, as each attempt may be another copy.
+pub(crate) fn after_unknown(reason: &str, attempt: u32, now: UnixTime, random: u64) -> Settled {
+    let again = Settled::Uncertain { retry_at: now.plus(backoff(attempt, random)), reason: reason.to_owned() };
+    message_failed(reason.to_owned(), attempt, again)
+}
+
+fn message_failed(reason: String, attempt: u32, again: Settled) -> Settled {
+    if attempt >= MAX_ATTEMPTS { Settled::Parked { reason: format!("{reason} (attempt {attempt})") } } else { again }
+}
+
 /// Whether a failed delivery concerns all other messages of the account too, so that the run ends.
-pub(crate) fn stops_the_run(failure: &Failure) -> bool {
-    !matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent)
+pub(crate) fn stops_the_run(failure: &Failure, works: bool) -> bool {
+    match failure.kind {
+        FailureKind::Transient | FailureKind::Permanent => false,
+        FailureKind::OverQuota | FailureKind::Unavailable => !works,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -486,12 +507,27 @@ mod tests {
 
     #[test]
     fn only_a_permanent_refusal_or_too_many_attempts_park_a_message() {
-        let settled = |kind, attempt| after_delivery(&Failure::new(kind, "x"), attempt, UnixTime(5), 0);
+        let settled = |kind, attempt| after_delivery(&Failure::new(kind, "x"), attempt, false, UnixTime(5), 0);
         assert!(matches!(settled(FailureKind::Permanent, 1), Settled::Parked { .. }));
         assert!(matches!(settled(FailureKind::Transient, 1), Settled::Deferred { counts: true, .. }));
         assert!(matches!(settled(FailureKind::Transient, MAX_ATTEMPTS), Settled::Parked { .. }));
         for kind in [FailureKind::OverQuota, FailureKind::NoUser, FailureKind::Unavailable, FailureKind::DiskFull] {
             assert!(matches!(settled(kind, 500), Settled::Deferred { counts: false, .. }));
         }
+        // Where others arrive, it is the message.
+        let own = |attempt| after_delivery(&Failure::new(FailureKind::Unavailable, "x"), attempt, true, UnixTime(5), 0);
+        assert!(matches!(
+            (own(1), own(MAX_ATTEMPTS)),
+            (Settled::Deferred { counts: true, .. }, Settled::Parked { .. })
+        ));
+    }
+
+    #[test]
+    fn an_unanswered_delivery_is_not_repeated_for_ever() {
+        assert_eq!(
+            after_unknown("cut", 1, UnixTime(5), 0),
+            Settled::Uncertain { retry_at: UnixTime(65), reason: "cut".into() }
+        );
+        assert!(matches!(after_unknown("cut", MAX_ATTEMPTS, UnixTime(5), 0), Settled::Parked { .. }));
     }
 }

@@ -1,5 +1,7 @@
 //! Checks of whole accounts, POP3 and IMAP, against small servers that can be told to misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::time::Duration;
@@ -268,12 +270,9 @@ async fn a_message_that_cannot_be_retrieved_waits_and_the_others_come() {
 
 #[tokio::test]
 async fn a_lost_or_refused_answer_to_a_removal_delivers_nothing_again() {
-    for quit in [
-        QuitFault::RefuseAndKeep,
-        QuitFault::RefuseButRemove,
-        QuitFault::CloseAndKeep,
-        QuitFault::CloseButRemove,
-    ] {
+    for quit in
+        [QuitFault::RefuseAndKeep, QuitFault::RefuseButRemove, QuitFault::CloseAndKeep, QuitFault::CloseButRemove]
+    {
         let server = Any::start(Protocol::Pop3);
         fill(&server.mailbox(), 5, 16);
         server.misbehave(Misbehaviour { quit, ..Misbehaviour::default() });

@@ -312,7 +312,10 @@ impl Dovecot {
 
     /// Starts the processes; false if a port was taken.
     fn launch(&mut self) -> bool {
-        let _ = std::fs::remove_file(self.directory.path().join("run/master.pid"));
+        // What a killed one leaves behind; it would wait 10 s for the lock of its list of instances.
+        for left in ["run/master.pid", "state/instances.lock"] {
+            let _ = std::fs::remove_file(self.directory.path().join(left));
+        }
         let stderr = self.directory.path().join("stderr");
         let stderr = File::create(&stderr).unwrap_or_else(|e| panic!("cannot write {}: {e}", stderr.display()));
         let mut group = Group::spawn(

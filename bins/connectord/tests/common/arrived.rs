@@ -31,18 +31,16 @@ impl Trace {
     /// Takes our fields off the front; panics where they are not as they have to be.
     pub(crate) fn split(message: &[u8]) -> (Self, &[u8]) {
         let mut rest = message;
-        let mut trace = Self::default();
-        trace.return_path = field(&mut rest, "Return-Path");
-        trace.delivered_to = field(&mut rest, "Delivered-To");
+        let (return_path, delivered_to) = (field(&mut rest, "Return-Path"), field(&mut rest, "Delivered-To"));
         let mut needed = |name: &str| {
             field(&mut rest, name).unwrap_or_else(|| {
                 panic!("no {name} where it has to be: {}", message[..message.len().min(600)].escape_ascii())
             })
         };
-        (trace.received, trace.id, trace.account) =
-            (needed("Received"), needed("X-Connectord-Id"), needed("X-Connectord-Account"));
-        trace.attempt = field(&mut rest, "X-Connectord-Attempt");
-        (trace, rest)
+        let (received, id) = (needed("Received"), needed("X-Connectord-Id"));
+        let account = needed("X-Connectord-Account");
+        let attempt = field(&mut rest, "X-Connectord-Attempt");
+        (Self { return_path, delivered_to, received, id, account, attempt }, rest)
     }
 }
 

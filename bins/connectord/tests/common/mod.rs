@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod arrived;
+mod light;
 mod program;
 mod socks5;
 
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use arrived::{Trace, arrived, without_trace};
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use light::light;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use program::{Daemon, Outcome, command};
 #[allow(unused_imports, reason = "each test file uses its part")]

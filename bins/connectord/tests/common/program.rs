@@ -192,7 +192,10 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let stderr = self.stderr();
-            eprintln!("the end of its log:\n{}", &stderr[stderr.floor_char_boundary(stderr.len().saturating_sub(6000))..]);
+            eprintln!(
+                "the end of its log:\n{}",
+                &stderr[stderr.floor_char_boundary(stderr.len().saturating_sub(6000))..]
+            );
         }
     }
 }

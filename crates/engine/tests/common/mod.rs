@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod wrappers;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,12 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use connectord_account::{Account, Protocol};
-use connectord_delivery::{Delivery, Failure, Presence, Recipient};
 use connectord_deliveries::maildir::{Maildir, Options};
-use connectord_engine::{Clock, Job, Mode, Quiet, Report, Site, Spool, Users, run};
+use connectord_delivery::{Delivery, Failure, Presence, Recipient};
+use connectord_engine::{Clock, Job, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
 use connectord_mail::UnixTime;
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
+use connectord_store::Store;
 use connectord_stores::sqlite::{self, SqliteStore};
 use connectord_wire::{Endpoint, Security};
 use tempfile::TempDir;
@@ -63,13 +67,35 @@ impl Installation {
             connector: Connector::new(),
             spool: Spool::new(directory.path().into(), 64 << 20),
             hostname: "test".into(),
-            clock: Clock::from_fn(move || {
-                UnixTime(Clock::system().now().0 + clock.load(Ordering::Relaxed))
-            }),
+            clock: Clock::from_fn(move || UnixTime(Clock::system().now().0 + clock.load(Ordering::Relaxed))),
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
         };
         Self { directory, store, site: Arc::new(site), ahead, stop: watch::channel(false).0 }
+    }
+
+    /// The same site over another store or with another observer.
+    pub(crate) fn site_with(&self, store: Arc<dyn Store>, observer: Arc<dyn Observer>) -> Arc<Site> {
+        Arc::new(Site {
+            store,
+            connector: Connector::new(),
+            spool: Spool::new(self.directory.path().into(), 64 << 20),
+            hostname: "test".into(),
+            clock: self.site.clock.clone(),
+            users: Arc::new(Everybody),
+            observer,
+        })
+    }
+
+    /// Every message of `ann` by the token in it, and how often it is there.
+    pub(crate) fn tokens(&self, user: &str) -> BTreeMap<String, usize> {
+        let mut tokens = BTreeMap::new();
+        for file in self.files(user) {
+            let text = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+            let token = text.split("token-").nth(1).map(|rest| rest.split_whitespace().next().unwrap_or_default());
+            *tokens.entry(token.unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        tokens
     }
 
     pub(crate) fn maildir(&self) -> Arc<dyn Delivery> {
@@ -126,7 +152,8 @@ impl Installation {
 
     /// The messages in `new/` and `cur/` of a user, without the fields that were put in front, sorted.
     pub(crate) fn mail(&self, user: &str) -> Vec<Vec<u8>> {
-        let mut mail: Vec<_> = self.files(user).iter().map(|file| without_ours(&std::fs::read(file).unwrap())).collect();
+        let mut mail: Vec<_> =
+            self.files(user).iter().map(|file| without_ours(&std::fs::read(file).unwrap())).collect();
         mail.sort();
         mail
     }
@@ -182,4 +209,19 @@ pub(crate) fn sorted(mut mail: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 pub(crate) fn exists(path: &Path) -> bool {
     path.exists()
+}
+
+/// Messages with a token each, `token-0` and so on.
+pub(crate) fn token_mail(count: usize) -> Vec<Vec<u8>> {
+    let message = |n: usize| {
+        format!(
+            "Message-ID: <{n}@example.org>\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nSubject: {n}\r\n\r\ntoken-{n} \r\n"
+        )
+    };
+    (0..count).map(|n| message(n).into_bytes()).collect()
+}
+
+/// Each token once.
+pub(crate) fn once(count: usize) -> BTreeMap<String, usize> {
+    (0..count).map(|n| (n.to_string(), 1)).collect()
 }

@@ -1,0 +1,291 @@
+//! UID SEARCH and headers: what is there, what is known of it, and what to do with it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use connectord_account::{Decision, Entry, Key, Listed, Planner, Start, State};
+use connectord_imap::{Body, Event, FetchItems, Refusal, Section, Selected, Uid, UidSearch, UidSet};
+use connectord_mail::{Fingerprint, Head, UnixTime};
+use connectord_store::{MailboxRow, Mark, MessageRef};
+use tracing::warn;
+
+use super::{ImapRun, chunks, name, reference};
+use crate::mailbox::{Prints, newest_first, too_large};
+use crate::trouble::RunError;
+
+/// All UIDs are compared at least this often, not only those above the mark.
+const FULL_LISTING_EVERY: Duration = Duration::from_secs(86_400);
+
+/// Headers asked for at a time.
+const HEADERS_AT_ONCE: usize = 500;
+
+/// Sizes asked for at a time.
+const SIZES_AT_ONCE: usize = 5000;
+
+/// A message to retrieve.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) generation: u16,
+    pub(super) attempt: u32,
+    /// It was wanted before: the size limit let it pass, or a person wants it whatever its size.
+    pub(super) known: bool,
+}
+
+/// What is to be done in one mailbox.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) messages: u64,
+    pub(super) wanted: HashMap<Uid, Wanted>,
+    pub(super) due: Vec<Uid>,
+    /// Evidence of absence: all of the mailbox, its count agreeing.
+    pub(super) complete: bool,
+    /// No message that was there can have been overlooked.
+    pub(super) covers_all: bool,
+    /// Known messages that had been missing from an earlier listing.
+    pub(super) returned: Vec<(Key, u16)>,
+}
+
+/// The header of a message.
+struct Found {
+    fingerprint: Fingerprint,
+    size_octets: Option<u64>,
+    arrived: Option<UnixTime>,
+}
+
+impl ImapRun<'_> {
+    /// The same mailbox under other UIDVALIDITYs that was listed after this one last was, with what is known of its
+    /// messages. Usually none; a server that changes between two copies of a mailbox comes back to an older one.
+    pub(super) async fn predecessors(
+        &mut self,
+        mailbox: &MailboxRow,
+    ) -> Result<Vec<(MailboxRow, Vec<Entry>)>, RunError> {
+        let run = self.run;
+        let store = &run.site.store;
+        let mut found = Vec::new();
+        for row in store.mailboxes(run.account.id).await? {
+            let same = row.name == mailbox.name && row.id != mailbox.id;
+            if same && (mailbox.first_listed.is_none() || row.last_listed > mailbox.last_listed) {
+                let entries = store.ledger(row.id).await?;
+                if row.first_listed.is_some() || !entries.is_empty() {
+                    found.push((row, entries));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is there, and what to do with it. With nothing new no listing is asked for.
+    pub(super) async fn list(
+        &mut self,
+        planner: &mut Planner,
+        mailbox: &MailboxRow,
+        selected: &Selected,
+        renumbered: bool,
+    ) -> Result<Work, RunError> {
+        let run = self.run;
+        let last = mailbox.last_listed;
+        let stale = last.is_none_or(|last| run.now < last || run.now.since(last) >= FULL_LISTING_EVERY);
+        let unsettled = planner.ledger().entries().iter().any(|entry| entry.state == State::Removing);
+        let failed = run.account.health.failures > 0;
+        let first = mailbox.uid_next == 0 || mailbox.first_listed.is_none();
+        let full = first || stale || unsettled || failed || renumbered || mailbox.absence.is_some();
+        let search = match (full, selected.uid_next) {
+            (true, _) | (_, None) => Some(UidSearch::all()),
+            (false, Some(next)) if next.number() == mailbox.uid_next => None,
+            (false, Some(_)) => Uid::new(mailbox.uid_next).map(UidSearch::since),
+        };
+        let whole = search.as_ref().is_some_and(|search| search.from.is_none());
+        let mut work = Work { messages: u64::from(selected.exists), ..Work::default() };
+        let mut counted = 0u64;
+        let mut changed = false;
+        if let Some(search) = search {
+            let command = self.driver.machine().uid_search(search);
+            let result = self
+                .finish(command, |event| match event {
+                    Event::Found(uids) => {
+                        counted += uids.len();
+                        uids.iter().for_each(|uid| work.see(planner, uid));
+                    }
+                    Event::Exists(_) | Event::Expunged | Event::Vanished(_) => changed = true,
+                    _ => {}
+                })
+                .await?;
+            result.map_err(|refusal| self.refused(&mailbox.name, refusal.to_string(), true))?;
+        }
+        // Only a whole listing whose count agrees, with nothing moving meanwhile, is evidence of absence.
+        work.complete = whole && !changed && counted == u64::from(selected.exists);
+        work.covers_all = !whole || counted >= u64::from(selected.exists);
+        if !whole {
+            // What was not listed is as it was: pending messages and due removals are found by their rows.
+            let entries = planner.ledger().entries().to_vec();
+            for entry in entries {
+                if let Key::Uid(uid) = entry.key
+                    && matches!(entry.state, State::Pending | State::Delivered | State::Removing)
+                    && uid < mailbox.uid_next
+                    && let Some(uid) = Uid::new(uid)
+                {
+                    work.see(planner, uid);
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    /// "Only what comes from now on": one complete listing, one commit.
+    pub(super) async fn baseline(
+        &mut self,
+        mailbox: &mut MailboxRow,
+        selected: &Selected,
+        work: Work,
+    ) -> Result<(), RunError> {
+        let run = self.run;
+        run.tally.listed(run, &mailbox.name, work.messages, 0, 0);
+        if !work.complete {
+            return Err(self.refused(&mailbox.name, "its listing is not complete".into(), true));
+        }
+        if run.mode.dry_run {
+            return Ok(());
+        }
+        let keys: Vec<(Key, u16)> = work.wanted.keys().map(|uid| (Key::Uid(uid.number()), 0)).collect();
+        mailbox.first_listed = Some(run.now);
+        mailbox.last_listed = Some(run.now);
+        mailbox.uid_next = selected.uid_next.map_or(0, Uid::number);
+        Ok(run.site.store.record_listing(run.lease, mailbox, &keys, Mark::Skipped).await?)
+    }
+
+    /// The mailbox was renumbered: messages that were delivered under their old UIDs are recognised by their headers,
+    /// before anything is retrieved again.
+    pub(super) async fn recognise(
+        &mut self,
+        mailbox: &MailboxRow,
+        predecessors: &[(MailboxRow, Vec<Entry>)],
+        work: &mut Work,
+    ) -> Result<(), RunError> {
+        let run = self.run;
+        let mut heads = self.heads(work.wanted.keys().copied().collect()).await?;
+        heads.sort_by_key(|(uid, _)| *uid);
+        let mut known = Prints::new();
+        for (row, entries) in predecessors {
+            let mut entries: Vec<Entry> = entries.iter().filter(|entry| entry.state != State::Done).copied().collect();
+            newest_first(&mut entries);
+            for entry in entries {
+                let message = MessageRef { mailbox: row.id, key: entry.key, generation: entry.generation };
+                known.insert(&entry.fingerprint, (message, entry.fingerprint));
+            }
+        }
+        let before = predecessors.iter().filter_map(|(row, _)| row.last_listed).max();
+        let mut adopted = Vec::new();
+        let mut skipped = Vec::new();
+        for (uid, Found { fingerprint, size_octets, arrived }) in heads {
+            let key = Key::Uid(uid.number());
+            // Each row is used once: two identical messages are two messages.
+            if let Some((from, old)) = known.take(&fingerprint, size_octets) {
+                adopted.push((from, MessageRef { mailbox: mailbox.id, key, generation: 0 }, old));
+                work.wanted.remove(&uid);
+            } else if run.job.account.start == Start::FromNowOn && arrived.is_some() && arrived <= before {
+                skipped.push((key, 0));
+                work.wanted.remove(&uid);
+            }
+        }
+        warn!(
+            account = run.job.address(), mailbox = %connectord_wire::Escaped::text(&mailbox.name),
+            recognised = adopted.len(), new = work.wanted.len(),
+            "the server renumbered this mailbox (UIDVALIDITY changed); known messages were recognised by their headers"
+        );
+        if !run.mode.dry_run {
+            run.site.store.adopt(run.lease, &adopted).await?;
+            run.site.store.mark(run.lease, mailbox.id, &skipped, Mark::Skipped).await?;
+        }
+        Ok(())
+    }
+
+    /// Fingerprint, size and arrival of messages, by their headers only; those that cannot be had are missing.
+    async fn heads(&mut self, uids: UidSet) -> Result<Vec<(Uid, Found)>, RunError> {
+        let mut found = Vec::new();
+        let uids: Vec<Uid> = uids.iter().collect();
+        for chunk in chunks(&uids, HEADERS_AT_ONCE) {
+            let before = found.len();
+            if let Some(refusal) = self.fetch_heads(&chunk, &mut found).await? {
+                warn!(account = self.run.job.address(), %refusal, "headers cannot be compared");
+                // One that cannot be had must not hide the others of its command.
+                let had: HashSet<Uid> = found[before..].iter().map(|(uid, _)| *uid).collect();
+                for uid in chunk.iter().filter(|uid| !had.contains(uid)) {
+                    self.fetch_heads(&UidSet::range(uid, uid), &mut found).await?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn fetch_heads(&mut self, uids: &UidSet, found: &mut Vec<(Uid, Found)>) -> Result<Option<Refusal>, RunError> {
+        let items =
+            FetchItems { size: true, internal_date: true, body: Some(Section::Header), ..FetchItems::default() };
+        let command = self.driver.machine().uid_fetch(uids, items);
+        let mut head = Vec::new();
+        let result = self
+            .finish(command, |event| match event {
+                Event::BodyStart { .. } => head.clear(),
+                Event::Body(octets) => {
+                    let room = connectord_mail::head::MAX_HEAD.saturating_sub(head.len());
+                    head.extend_from_slice(&octets[..octets.len().min(room)]);
+                }
+                Event::Fetched(fetched) => {
+                    if let (Some(uid), true, Body::Octets(_)) = (fetched.uid, fetched.asked, fetched.body) {
+                        let arrived = fetched.internal_date.map(|date| UnixTime(date.unix_seconds));
+                        let fingerprint = Fingerprint::new(Head::of(&head), 0);
+                        found.push((uid, Found { fingerprint, size_octets: fetched.size, arrived }));
+                    }
+                }
+                _ => {}
+            })
+            .await?;
+        Ok(result.err())
+    }
+
+    /// Parks or skips messages over the limit, by the sizes the server tells.
+    pub(super) async fn announced_sizes(&mut self, mailbox: &MailboxRow, work: &mut Work) -> Result<(), RunError> {
+        let run = self.run;
+        let Some(limit) = run.job.account.max_message_octets else { return Ok(()) };
+        let uids: Vec<Uid> = work.wanted.iter().filter(|(_, wanted)| !wanted.known).map(|(uid, _)| *uid).collect();
+        let mut large = Vec::new();
+        for chunk in chunks(&uids, SIZES_AT_ONCE) {
+            let command = self.driver.machine().uid_fetch(&chunk, FetchItems { size: true, ..FetchItems::default() });
+            let result = self
+                .finish(command, |event| {
+                    if let Event::Fetched(fetched) = event
+                        && let (Some(uid), Some(size)) = (fetched.uid, fetched.size)
+                        && size > limit
+                    {
+                        large.push((uid, size));
+                    }
+                })
+                .await?;
+            result.map_err(|refusal| self.refused(&mailbox.name, refusal.to_string(), true))?;
+        }
+        for (uid, size) in large {
+            let Some(wanted) = work.wanted.remove(&uid) else { continue };
+            if !run.mode.dry_run {
+                too_large(run, reference(mailbox, uid, wanted.generation), &name(uid), size).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn see(&mut self, planner: &mut Planner, uid: Uid) {
+        let key = Key::Uid(uid.number());
+        match planner.see(Listed::new(key)) {
+            Decision::Retrieve { attempt, generation } => {
+                let known = planner.ledger().get(key).is_some();
+                self.wanted.insert(uid, Wanted { generation, attempt, known });
+            }
+            Decision::Remove { .. } => self.due.push(uid),
+            Decision::Leave => {
+                let known = planner.ledger().get(key).filter(|entry| entry.state == State::Done);
+                self.returned.extend(known.map(|entry| (entry.key, entry.generation)));
+            }
+            Decision::Compare { .. } | Decision::TooLarge { .. } | Decision::Ambiguous => {}
+        }
+    }
+}

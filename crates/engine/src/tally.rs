@@ -1,0 +1,84 @@
+//! The counts of one check.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::run::Run;
+use crate::trouble::RunError;
+use crate::{Progress, Report};
+
+/// Counts what happens; shared by retrieval and delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    listed: AtomicU64,
+    new: AtomicU64,
+    due: AtomicU64,
+    retrieved: AtomicU64,
+    octets: AtomicU64,
+    delivered: AtomicU64,
+    deferred: AtomicU64,
+    parked: AtomicU64,
+    removed: AtomicU64,
+}
+
+impl Tally {
+    fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn listed(&self, run: &Run<'_>, mailbox: &str, messages: u64, new: u64, removals: u64) {
+        Self::add(&self.listed, messages);
+        Self::add(&self.new, new);
+        Self::add(&self.due, removals);
+        run.tell(Progress::Listed { mailbox, messages, new, removals });
+    }
+
+    pub(crate) fn octets(&self, run: &Run<'_>, octets: u64) {
+        Self::add(&self.octets, octets);
+        run.tell(Progress::Octets(octets));
+    }
+
+    pub(crate) fn retrieved(&self, run: &Run<'_>) {
+        Self::add(&self.retrieved, 1);
+        run.tell(Progress::Retrieved);
+    }
+
+    pub(crate) fn delivered(&self, _run: &Run<'_>) {
+        Self::add(&self.delivered, 1);
+    }
+
+    pub(crate) fn deferred(&self, run: &Run<'_>) {
+        Self::add(&self.deferred, 1);
+        run.tell(Progress::Deferred);
+    }
+
+    pub(crate) fn parked(&self, run: &Run<'_>, reason: &str) {
+        Self::add(&self.parked, 1);
+        warn!(account = run.job.address(), server = run.server, reason, "message parked; the remote copy stays");
+        run.tell(Progress::Parked);
+    }
+
+    pub(crate) fn removed(&self, run: &Run<'_>, count: u64) {
+        Self::add(&self.removed, count);
+        run.tell(Progress::Removed(count));
+    }
+
+    pub(crate) fn report(self, duration: Duration, error: Option<RunError>) -> Report {
+        Report {
+            listed: self.listed.into_inner(),
+            new: self.new.into_inner(),
+            due: self.due.into_inner(),
+            retrieved: self.retrieved.into_inner(),
+            octets: self.octets.into_inner(),
+            delivered: self.delivered.into_inner(),
+            deferred: self.deferred.into_inner(),
+            parked: self.parked.into_inner(),
+            removed: self.removed.into_inner(),
+            duration,
+            error,
+            next_check: None,
+        }
+    }
+}
