@@ -46,7 +46,8 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         other => other?,
     };
     let wanted = wanted(&config, &options);
-    let jobs: Vec<Job> = parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
+    let jobs: Vec<Job> =
+        parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
     let mode = Mode { by_hand: true, dry_run: true };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     let mut exit = Exit::Ok;

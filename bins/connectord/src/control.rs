@@ -157,7 +157,8 @@ impl Control {
     }
 
     async fn fetch(&self, request: &Value, write: &mut OwnedWriteHalf) -> Result<Exit, String> {
-        let wanted: Vec<&str> = request["accounts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let wanted: Vec<&str> =
+            request["accounts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let jobs: Vec<Job> = self.jobs.borrow().iter().filter(|job| wanted.contains(&job.address())).cloned().collect();
         let mode = Mode { by_hand: true, dry_run: request["dry_run"].as_bool().unwrap_or(false) };
         let mut feed = self.feed.0.subscribe();
@@ -242,7 +243,10 @@ fn sentence(report: &Value) -> String {
         Some(error) => format!("! {account}: {error}"),
         None => format!(
             "ok {account}: {} listed, {} new, {} delivered, {} removed",
-            number("listed"), number("new"), number("delivered"), number("removed")
+            number("listed"),
+            number("new"),
+            number("delivered"),
+            number("removed")
         ),
     }
 }
@@ -281,6 +285,15 @@ fn no_answer(state: &Path, socket: &Path, error: std::io::Error) -> Error {
 }
 
 fn exit_of(code: u64) -> Exit {
-    let all = [Exit::Ok, Exit::Usage, Exit::Data, Exit::Unavailable, Exit::Io, Exit::TempFail, Exit::NoPermission, Exit::Config];
+    let all = [
+        Exit::Ok,
+        Exit::Usage,
+        Exit::Data,
+        Exit::Unavailable,
+        Exit::Io,
+        Exit::TempFail,
+        Exit::NoPermission,
+        Exit::Config,
+    ];
     all.into_iter().find(|exit| u64::from(exit.code()) == code).unwrap_or(Exit::Io)
 }

@@ -23,10 +23,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
     #[error("{text}")]
-    Io {
-        text: String,
-        source: std::io::Error,
-    },
+    Io { text: String, source: std::io::Error },
     #[error("{0}")]
     Unavailable(String),
 }

@@ -29,7 +29,9 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
         return Err(Error::Usage("a URL stands alone: one mailbox at a time".into()));
     }
     if options.url.to.is_some() {
-        return Err(Error::Usage("--to goes with a URL; accounts of the configuration have their own destinations".into()));
+        return Err(Error::Usage(
+            "--to goes with a URL; accounts of the configuration have their own destinations".into(),
+        ));
     }
     let config = setup::read_config(config)?;
     process::become_user(&config.process)?;
@@ -42,7 +44,8 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
         }
         other => other?,
     };
-    let jobs: Vec<Job> = parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
+    let jobs: Vec<Job> =
+        parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
     let mode = Mode { by_hand: true, dry_run: options.dry_run };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     observer.finish();

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use connectord_account::{Account, CredentialSource, Retention};
-use connectord_config::{Config, LogLevel};
 use connectord_config::build::{job, state_directory};
 use connectord_config::url::parse_fetch_url;
+use connectord_config::{Config, LogLevel};
 use connectord_deliveries::maildir::{self, Maildir};
 use connectord_engine::{Exit, Mode};
 use connectord_mail::{DeliveryId, Identity};
@@ -76,6 +76,7 @@ fn short_name(account: &Account, to: &Path) -> String {
 }
 
 fn retention(text: &str) -> Result<Retention, Error> {
-    connectord_config::retention(text)
-        .ok_or_else(|| Error::Usage(format!("--delete {text}: expected never, immediately, a time such as 7d, or age:30d")))
+    connectord_config::retention(text).ok_or_else(|| {
+        Error::Usage(format!("--delete {text}: expected never, immediately, a time such as 7d, or age:30d"))
+    })
 }

@@ -97,7 +97,13 @@ fn sentence(row: &Value) -> String {
     }
     format!(
         "{}  {}  {}  {}\n    from {}, subject {}, since {}, {} attempts",
-        text("id"), text("state"), text("account"), text("reason"), text("from"), text("subject"), text("since"),
+        text("id"),
+        text("state"),
+        text("account"),
+        text("reason"),
+        text("from"),
+        text("subject"),
+        text("since"),
         row["attempts"]
     )
 }

@@ -151,9 +151,7 @@ impl Planner {
                 // The size limit let it pass once, or a person wants it whatever its size.
                 Decision::Retrieve { attempt: u32::from(entry.attempts) + 1, generation }
             }
-            State::Delivered if self.is_due(&entry) => {
-                Decision::Remove { generation, verify: self.rules.keys_recur }
-            }
+            State::Delivered if self.is_due(&entry) => Decision::Remove { generation, verify: self.rules.keys_recur },
             // Asked for and unanswered, or refused: the message may be gone and its number another's by now.
             State::Removing if self.rules.removals_allowed && self.now >= entry.retry_at => {
                 Decision::Remove { generation, verify: matches!(listed.key, Key::Digest(_)) }
@@ -181,11 +179,8 @@ impl Planner {
             .map(|entry| (entry.key, entry.generation))
             .collect();
         // Removals that we asked for are no surprise.
-        let surprising = self
-            .ledger
-            .unseen()
-            .filter(|entry| !matches!(entry.state, State::Done | State::Removing))
-            .count();
+        let surprising =
+            self.ledger.unseen().filter(|entry| !matches!(entry.state, State::Done | State::Removing)).count();
         if surprising >= MASS && surprising * 2 > known {
             return Finding::MassAbsence { gone, known };
         }
@@ -316,10 +311,7 @@ mod tests {
         let rules = Rules { max_message_octets: Some(10), ..Rules::default() };
         let mut planner = Planner::new(Ledger::default(), rules, UnixTime(0));
         let see = |planner: &mut Planner, size_octets| planner.see(Listed { key: Key::Uid(1), size_octets });
-        assert_eq!(
-            see(&mut planner, Some(11)),
-            Decision::TooLarge { size_octets: 11, oversize: Oversize::Park }
-        );
+        assert_eq!(see(&mut planner, Some(11)), Decision::TooLarge { size_octets: 11, oversize: Oversize::Park });
         assert_eq!(see(&mut planner, Some(10)), Decision::Retrieve { attempt: 1, generation: 0 });
         assert_eq!(see(&mut planner, None), Decision::Retrieve { attempt: 1, generation: 0 });
     }

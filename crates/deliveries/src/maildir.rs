@@ -137,7 +137,8 @@ impl Delivery for Maildir {
 
     /// The markers of the batches that these parcels were in go. Without the call they stay for ten minutes.
     async fn settled(&self, notes: &[Note]) {
-        let markers: HashSet<String> = notes.iter().filter_map(Row::parse).filter_map(|row| sweep::marker(&row)).collect();
+        let markers: HashSet<String> =
+            notes.iter().filter_map(Row::parse).filter_map(|row| sweep::marker(&row)).collect();
         if markers.is_empty() {
             return;
         }

@@ -63,7 +63,7 @@ async fn connect(run: &Run<'_>) -> Result<Connection, RunError> {
     let mut options = Options::default();
     options.security = run.job.account.security;
     let machine = Session::new(options);
-    let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.job.route, machine)).await?;
+    let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
     run.or_stop(log_in(&mut driver, run.job)).await?;
     run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
     run.take_place().await?;

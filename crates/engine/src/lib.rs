@@ -17,6 +17,65 @@
 //! | after a crash | `recover` |
 //! | what a failure means | `trouble` |
 
+//!
+//! # One account, once
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use connectord_account::{Account, Protocol};
+//! use connectord_delivery::{Failure, Presence, Recipient};
+//! use connectord_deliveries::maildir::{Maildir, Options};
+//! use connectord_engine::{Clock, Job, Mode, Quiet, Site, Spool, Users, run};
+//! use connectord_net::{Connector, Route};
+//! use connectord_sasl::{Credential, StaticCredentials};
+//! use connectord_store::memory::MemoryStore;
+//! use connectord_testkit::servers::{ImapServer, ServerOptions};
+//! use connectord_wire::Security;
+//!
+//! /// Leaves it to the destination who exists.
+//! struct AskDestination;
+//!
+//! #[async_trait::async_trait]
+//! impl Users for AskDestination {
+//!     async fn presence(&self, _user: &str) -> Result<Option<Presence>, Failure> { Ok(None) }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = ImapServer::start(ServerOptions::new().user("ann", "secret"));
+//! server.mailbox("ann").add("Subject: hello\n\nHow are you?\n");
+//!
+//! let home = tempfile::tempdir()?;
+//! let site = Site {
+//!     store: Arc::new(MemoryStore::new()),
+//!     connector: Connector::new(),
+//!     spool: Spool::new(home.path().into(), 64 << 20),
+//!     hostname: "mail.example.org".into(),
+//!     clock: Clock::system(),
+//!     users: Arc::new(AskDestination),
+//!     observer: Arc::new(Quiet),
+//! };
+//! let endpoint: connectord_wire::Endpoint = server.address().to_string().parse()?;
+//! let mut account = Account::new("ann@example.org", Protocol::Imap, endpoint.clone(), "ann");
+//! account.security = Security::None;
+//! let maildir = format!("{}/{{user}}", home.path().display()).parse()?;
+//! let job = Job {
+//!     account: Arc::new(account),
+//!     credentials: Arc::new(StaticCredentials::new(Credential::password("ann", "secret"))),
+//!     route: Route::new(endpoint, Security::None),
+//!     destination: "default".into(),
+//!     delivery: Arc::new(Maildir::new(Options::new(maildir, "example"))),
+//!     recipients: vec![Recipient { user: "ann".into(), address: "ann".into() }],
+//! };
+//! let (_switch, stop) = tokio::sync::watch::channel(false);
+//! let report = run(&site, &job, Mode::default(), stop).await;
+//! assert_eq!((report.delivered, report.error.is_none()), (1, true));
+//! assert_eq!(std::fs::read_dir(home.path().join("ann/new"))?.count(), 1);
+//! # Ok(())
+//! # }
+//! ```
+
 #![allow(clippy::result_large_err, reason = "a check ends with at most one error")]
 
 mod imap;

@@ -154,7 +154,7 @@ impl Pop3Run<'_> {
             options.initial_response = InitialResponse::Separately;
         }
         let machine = Session::new(options);
-        let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.job.route, machine)).await?;
+        let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
         run.or_stop(log_in(&mut driver, run.job)).await?;
         run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
         run.take_place().await?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use connectord_account::{Check, Protocol, Rules};
 use connectord_delivery::Presence;
 use connectord_mail::UnixTime;
+use connectord_net::Route;
 use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, RunRow, StoreError};
 use tokio::sync::watch;
 use tracing::error;
@@ -15,7 +16,7 @@ use crate::imap::Kept;
 use crate::recover::recover;
 use crate::schedule::Turn;
 use crate::tally::Tally;
-use crate::trouble::{Exit, RunError, Wait, after_failure};
+use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
 use crate::{Job, Progress, Site, imap, log, pop3, site};
 
 /// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
@@ -115,6 +116,13 @@ impl Run<'_> {
             Ok::<_, RunError>(())
         })
         .await
+    }
+
+    /// How the server is reached, with more patience after it was silent.
+    pub(crate) fn route(&self) -> Route {
+        let mut route = self.job.route.clone();
+        route.timeouts = patience(&route.timeouts, self.account.health.silences);
+        route
     }
 
     /// What decides about the messages of this account.

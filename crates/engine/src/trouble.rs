@@ -322,6 +322,15 @@ impl RunError {
         }
     }
 
+    /// Whether the server was silent or too slow: more patience may help.
+    fn is_silence(&self) -> bool {
+        let is = |wait: &net::Wait| matches!(wait, net::Wait::Silence | net::Wait::Rate { .. });
+        match self {
+            Self::Pop3(net::Error::TimedOut { wait, .. }) | Self::Imap(net::Error::TimedOut { wait, .. }) => is(wait),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it, if there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -398,6 +407,15 @@ pub(crate) fn suggested_pause(text: &str) -> Option<Duration> {
     Some(wait.min(Duration::from_secs(86_400)))
 }
 
+/// How long silence is borne after it cut `silences` checks in a row: twice as long each time, up to ten minutes.
+pub(crate) fn patience(timeouts: &net::Timeouts, silences: u32) -> net::Timeouts {
+    let longer = |span: Duration| {
+        let most = Duration::from_secs(600).max(span);
+        span.saturating_mul(1u32.checked_shl(silences).filter(|_| silences < 16).unwrap_or(u32::MAX)).min(most)
+    };
+    net::Timeouts { silence: longer(timeouts.silence), rate_window: longer(timeouts.rate_window), ..timeouts.clone() }
+}
+
 /// How an account is doing after a failed run: failures counted, and not before when it is checked again.
 pub(crate) fn after_failure(
     health: &Health,
@@ -414,6 +432,7 @@ pub(crate) fn after_failure(
     let failures = health.failures.saturating_add(1);
     let refusals =
         if trouble.wait == Wait::Login { health.login_refusals.saturating_add(1) } else { health.login_refusals };
+    let silences = if error.is_silence() { health.silences.saturating_add(1) } else { 0 };
     let (hold, wait) = match trouble.wait {
         Wait::Backoff => (Some(Hold::Backoff), backoff(failures, random)),
         Wait::Login => (Some(Hold::Login), login_hold(refusals)),
@@ -424,6 +443,7 @@ pub(crate) fn after_failure(
     Health {
         failures,
         login_refusals: refusals,
+        silences,
         last_check: Some(now),
         next_check: Some(now.plus(wait)),
         hold,
@@ -485,6 +505,31 @@ mod tests {
         );
         assert_eq!(suggested_pause("Backoff time: 999999999999 ms"), Some(Duration::from_secs(86_400)));
         assert_eq!(suggested_pause("go away"), None);
+    }
+
+    #[test]
+    fn silence_is_borne_twice_as_long_each_time_up_to_ten_minutes() {
+        let silent = || {
+            RunError::Pop3(net::Error::TimedOut {
+                peer: "s".into(),
+                during: "receiving the greeting",
+                after: Duration::from_secs(60),
+                wait: net::Wait::Silence,
+            })
+        };
+        let mut health = Health::default();
+        let timeouts = net::Timeouts::default();
+        let waits: Vec<u64> = (0..6)
+            .map(|_| {
+                let borne = patience(&timeouts, health.silences).silence.as_secs();
+                health = after_failure(&health, &silent(), UnixTime(0), Duration::from_secs(900), 0);
+                borne
+            })
+            .collect();
+        assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
+        assert_eq!(patience(&timeouts, u32::MAX).silence.as_secs(), 600);
+        let refused = RunError::Login { server: "s".into(), refusal: LoginRefusal::credentials("no".into()) };
+        assert_eq!(after_failure(&health, &refused, UnixTime(0), Duration::from_secs(900), 0).silences, 0);
     }
 
     #[test]

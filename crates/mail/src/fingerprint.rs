@@ -19,8 +19,7 @@ pub struct Fingerprint {
 
 /// Fields that some POP3 and IMAP servers add or change while a message lies there (mbox-based ones: UW imapd,
 /// Qpopper, Dovecot's mbox).
-const CHANGED_BY_SERVERS: [&str; 7] =
-    ["Status", "X-Status", "X-UID", "X-UIDL", "X-Keywords", "X-IMAP", "X-IMAPbase"];
+const CHANGED_BY_SERVERS: [&str; 7] = ["Status", "X-Status", "X-UID", "X-UIDL", "X-Keywords", "X-IMAP", "X-IMAPbase"];
 
 impl Fingerprint {
     /// Takes the fingerprint of a message with this header and this size in octets.

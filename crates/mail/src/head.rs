@@ -123,10 +123,7 @@ mod tests {
     fn fields_are_found_with_any_line_end_and_any_folding() {
         let head = Head::of(b"From x\nA: 1\r\n\t2\r\nb :  3\n c\n: no\nno colon\nC:\n\nD: body");
         let fields: Vec<_> = head.fields().map(|f| (f.name, f.unfolded())).collect();
-        assert_eq!(
-            fields,
-            [(&b"A"[..], b"1 2".to_vec()), (&b"b"[..], b"3 c".to_vec()), (&b"C"[..], Vec::new())]
-        );
+        assert_eq!(fields, [(&b"A"[..], b"1 2".to_vec()), (&b"b"[..], b"3 c".to_vec()), (&b"C"[..], Vec::new())]);
         assert_eq!(head.field("d"), None);
     }
 

@@ -36,7 +36,8 @@ impl DeliveryId {
     pub fn new(identity: Identity<'_>) -> Self {
         let mut digest = Sha256::new();
         let account = identity.account.to_lowercase();
-        for part in [account.as_bytes(), identity.mailbox.as_bytes(), &identity.uid_validity.to_be_bytes(), identity.key]
+        for part in
+            [account.as_bytes(), identity.mailbox.as_bytes(), &identity.uid_validity.to_be_bytes(), identity.key]
         {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);

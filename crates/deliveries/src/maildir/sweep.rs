@@ -54,7 +54,8 @@ impl Settled {
     /// Unlinks these of them.
     pub(super) fn unlink(&self, disk: &dyn Disk, markers: &HashSet<String>) {
         let mut kept = self.lock();
-        let (going, staying) = std::mem::take(&mut *kept).into_iter().partition(|(_, _, marker)| markers.contains(marker));
+        let (going, staying) =
+            std::mem::take(&mut *kept).into_iter().partition(|(_, _, marker)| markers.contains(marker));
         *kept = staying;
         drop(kept);
         let going: VecDeque<(Instant, String, String)> = going;
