@@ -229,14 +229,19 @@ pub(crate) const SCHEDULE: Schema = Schema {
     title: "[schedule]",
     doc: "",
     keys: &[
-        key("concurrency", Kind::Integer(1, 10_000), Value("20"), "How many accounts are checked at once."),
+        key(
+            "concurrency",
+            Kind::Integer(1, 10_000),
+            Value("20"),
+            "How many accounts are checked at once, from the login on; up to 256 may be connecting meanwhile.",
+        ),
         key("per_host", Kind::Integer(1, 1_000), Value("4"), "How many of them on one host."),
         key("idle_per_host", Kind::Integer(0, 10_000), Value("10"), "How many idle connections are kept to one host."),
         key(
             "jitter",
             Kind::Fraction(50),
             Value("0.1"),
-            "By which part of its length an interval may be longer or shorter, so that accounts do not gather.",
+            "By which part of its length an interval may be longer, at random, so that accounts do not gather.",
         ),
         key(
             "quiet",
