@@ -159,6 +159,9 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
+/// How long a check by hand waits for one that is under way.
+const BUSY: Duration = Duration::from_secs(10);
+
 /// Checks one account once.
 ///
 /// Never fails: what went wrong is in the report, remembered in the store and logged. When `stop` turns true the
@@ -180,7 +183,7 @@ pub(crate) async fn run_keeping(
     let began = Instant::now();
     let tally = Tally::default();
     let now = site.clock.now();
-    let report = match leased(site, job).await {
+    let report = match leased(site, job, mode, &stop).await {
         Ok((lease, account)) => {
             let mut run = Run {
                 site,
@@ -218,10 +221,24 @@ pub(crate) async fn run_keeping(
     report
 }
 
-async fn leased(site: &Site, job: &Job) -> Result<(Lease, AccountRow), StoreError> {
+/// Whoever asks by hand waits for a check that is under way, so that theirs sees what came meanwhile.
+async fn leased(
+    site: &Site,
+    job: &Job,
+    mode: Mode,
+    stop: &watch::Receiver<bool>,
+) -> Result<(Lease, AccountRow), StoreError> {
+    let asked = Instant::now();
     let account = site.store.open_account(job.address()).await?;
-    let lease = site.store.lease(account.id).await?;
-    Ok((lease, account))
+    loop {
+        match site.store.lease(account.id).await {
+            Err(StoreError::Busy) if mode.by_hand && asked.elapsed() < BUSY && !*stop.borrow() => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            // What the check before has changed is read after it has ended.
+            lease => return Ok((lease?, site.store.open_account(job.address()).await?)),
+        }
+    }
 }
 
 impl Run<'_> {
