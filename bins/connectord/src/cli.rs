@@ -44,9 +44,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
-    /// Addresses of accounts in the configuration [default: all], or one URL: imaps://user@host[:port][/mailbox],
-    /// pop3s://… (imap:// and pop3:// require STARTTLS)
-    #[arg(value_name = "ADDRESS|URL")]
+    #[arg(
+        value_name = "ADDRESS|URL",
+        help = "Addresses of accounts in the configuration [default: all], or one URL: \
+                imaps://user@host[:port][/mailbox], pop3s://… (imap:// and pop3:// require STARTTLS)"
+    )]
     pub(crate) accounts: Vec<String>,
     /// Say what would be retrieved and removed, and change nothing
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! What `fetch` and `demo` show: bars while it goes on, a table when it is over.
 //!
-//! Whoever reports progress only changes numbers in a [`Board`](board::Board); one thread looks at them ten times a
+//! Whoever reports progress only changes numbers in a [`Board`]; one thread looks at them ten times a
 //! second and draws. A terminal that is stopped (Ctrl-S) stops the drawing and nothing else.
 
 mod board;
