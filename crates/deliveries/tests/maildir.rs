@@ -181,6 +181,20 @@ async fn folders_are_made_as_maildir_plus_plus_has_them() {
     assert_eq!(home.names("new").len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_of_a_maildir_that_is_made_meanwhile_do_not_take_it_for_something_else() {
+    for _ in 0..50 {
+        let home = Home::new();
+        let maildir = Maildir::new(home.options());
+        let into = |key: usize| Parcel {
+            folder: (key % 3 != 0).then(|| format!("Folder {key}")),
+            ..parcel(&key.to_string())
+        };
+        let outcomes = deliver(&maildir, (0..9).map(into).collect()).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Delivered { .. })), "{outcomes:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_attempt_meets_the_first_in_new_and_in_cur_with_flags() {
     let home = Home::new();

@@ -66,6 +66,22 @@ impl Shelf {
             }
             other => other.map_err(|error| fail("opening the Maildir", error))?,
         };
+        if create == Create::InParent {
+            if is_something_else(&*root) {
+                let text = format!("{} is there and is no Maildir", Escaped::text(&at.mailbox));
+                return Err(Failure::new(FailureKind::Misconfigured, text));
+            }
+            // Before any folder below: whoever comes meanwhile then sees a Maildir, and no directory of somebody else's.
+            for name in ["cur", "new", "tmp"] {
+                match root.open_dir(name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        made = true;
+                        make_part(&*root, name).map_err(|error| fail("making the Maildir", error))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
         let maildir = match &at.folder {
             None => root.clone(),
             Some(folder) => match root.open_dir(folder) {
@@ -76,18 +92,16 @@ impl Shelf {
                 other => other.map_err(|error| fail("opening the folder", error))?,
             },
         };
-        let mut part = |name| match maildir.open_dir(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && create == Create::InParent => {
-                made = true;
-                make_part(&*maildir, name)
-            }
-            other => other,
+        let mut open = |name| {
+            let part = match maildir.open_dir(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && create == Create::InParent => {
+                    made = true;
+                    make_part(&*maildir, name)
+                }
+                other => other,
+            };
+            part.map_err(|error| fail("opening cur, new and tmp of the Maildir", error))
         };
-        if create == Create::InParent && at.folder.is_none() && is_something_else(&*maildir) {
-            let text = format!("{} is there and is no Maildir", Escaped::text(&at.path()));
-            return Err(Failure::new(FailureKind::Misconfigured, text));
-        }
-        let mut open = |name| part(name).map_err(|error| fail("opening cur, new and tmp of the Maildir", error));
         let (cur, new, tmp) = (open("cur")?, open("new")?, open("tmp")?);
         let stat = maildir.stat().map_err(|error| fail("looking at the Maildir", error))?;
         let place = tmp.stat().map_err(|error| fail("looking at tmp of the Maildir", error))?.place;
@@ -245,10 +259,8 @@ fn make_dir(dir: &dyn DiskDir, name: &str, mode: u32) -> io::Result<Arc<dyn Disk
 
 /// Whether a directory has things in it and none of `cur`, `new` and `tmp`.
 fn is_something_else(dir: &dyn DiskDir) -> bool {
-    let (mut other, mut ours) = (false, false);
-    let listed = dir.each_name(&mut |name| match name {
-        b"cur" | b"new" | b"tmp" => ours = true,
-        _ => other = true,
-    });
-    listed.is_ok() && other && !ours
+    let mut other = false;
+    let listed = dir.each_name(&mut |name| other |= !matches!(name, b"cur" | b"new" | b"tmp"));
+    // Looked for after the listing, which may overlook what is made while it runs.
+    listed.is_ok() && other && ["cur", "new", "tmp"].iter().all(|name| dir.open_dir(name).is_err())
 }
