@@ -135,16 +135,25 @@ impl Delivery for Maildir {
         BatchLimits::default()
     }
 
-    /// The markers of the batches that these parcels were in go. Without the call they stay for ten minutes.
+    /// The markers of the batches that these parcels were in go. Without the call they stay for ten minutes; those of an
+    /// earlier process, until the sweep of the next start.
     async fn settled(&self, notes: &[Note]) {
-        let markers: HashSet<String> =
-            notes.iter().filter_map(Row::parse).filter_map(|row| sweep::marker(&row)).collect();
-        if markers.is_empty() {
+        let mut markers = HashSet::new();
+        let mut of_others = HashSet::new();
+        for (path, batch) in notes.iter().filter_map(Row::parse).filter_map(sweep::batch) {
+            if batch.instance == self.0.instance && !note::is_of_process(&batch.number, &self.0.nonce) {
+                of_others.insert((path, batch.marker()));
+            } else {
+                markers.insert(batch.marker());
+            }
+        }
+        if markers.is_empty() && of_others.is_empty() {
             return;
         }
         let inner = self.0.clone();
         let job = move || {
             inner.settled.unlink(&*inner.options.disk, &markers);
+            sweep::unlink_recalled(&*inner.options.disk, &of_others);
             Ok(())
         };
         // What stays goes later, or is swept at the next start.

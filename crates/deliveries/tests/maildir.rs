@@ -378,6 +378,19 @@ async fn what_is_whole_in_tmp_is_published() {
 }
 
 #[tokio::test]
+async fn the_marker_of_a_killed_process_goes_when_its_batch_is_recalled_and_committed() {
+    for published in [false, true] {
+        let (disk, row) = killed(published).await;
+        let again = on(&disk);
+        assert!(matches!(again.recall(vec![row.clone()]).await[..], [Recalled::Delivered { .. }]));
+        assert_eq!(disk.files(TMP).len(), 1, "until it is committed");
+        again.settled(&[row.note.unwrap()]).await;
+        assert_eq!(disk.files(TMP).len(), 0);
+        assert_eq!(disk.files(NEW).len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_is_staged_survives_a_power_failure() {
     for seed in 0..32 {
         let (disk, row) = killed(false).await;

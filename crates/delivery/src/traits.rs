@@ -35,7 +35,8 @@ pub trait Delivery: Send + Sync {
     /// The batch is within [`Delivery::limits`], except that a single larger parcel comes alone.
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared>;
 
-    /// The outcomes of these parcels are committed: what was kept only to recall them may go.
+    /// The outcomes of these parcels are committed: what was kept only to recall them may go. Of parcels that were
+    /// recalled, only when no other parcel of the account waits to be recalled again.
     async fn settled(&self, notes: &[Note]) {
         let _ = notes;
     }

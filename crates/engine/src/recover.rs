@@ -41,7 +41,10 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
     }
     if !settled.is_empty() {
         run.site.store.settle(run.lease, &settled, run.now).await?;
-        run.job.delivery.settled(&notes).await;
+        // A row that waits may need what its whole batch was kept for.
+        if wait.is_none() {
+            run.job.delivery.settled(&notes).await;
+        }
     }
     match wait {
         Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),

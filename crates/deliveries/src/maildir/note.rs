@@ -82,6 +82,11 @@ impl Batch {
     }
 }
 
+/// Whether a batch of this number is of the process with this nonce.
+pub(super) fn is_of_process(number: &str, nonce: &str) -> bool {
+    number.split_once('-').is_some_and(|(process, _)| process == nonce)
+}
+
 /// What a name in `tmp/` is, if it carries this installation's mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leftover<'a> {

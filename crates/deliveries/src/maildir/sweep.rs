@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskDir};
-use super::note::{Batch, Leftover, Row};
+use super::note::{self, Batch, Leftover, Row};
 use super::stage::Held;
 
 /// How long a marker outlives its batch. The engine has long committed the outcomes by then; until it has, the marker
@@ -74,16 +74,24 @@ impl Settled {
     }
 }
 
-/// The marker of the batch that a row was in.
-pub(super) fn marker(row: &Row) -> Option<String> {
-    let staged = row.staged.as_ref()?;
-    Some(Batch { instance: staged.instance.clone(), number: staged.batch.clone() }.marker())
+/// The batch that a row was in, and the path of its Maildir.
+pub(super) fn batch(row: Row) -> Option<(String, Batch)> {
+    let path = row.at.path();
+    row.staged.map(|staged| (path, Batch { instance: staged.instance, number: staged.batch }))
+}
+
+/// Unlinks the markers of batches of an earlier process, all of whose rows have been recalled and committed.
+pub(super) fn unlink_recalled(disk: &dyn Disk, markers: &HashSet<(String, String)>) {
+    for (path, marker) in markers {
+        // What stays is swept at the next start.
+        let _ = disk.open_dir(&Path::new(path).join("tmp")).and_then(|tmp| tmp.unlink(marker));
+    }
 }
 
 /// The names in `tmp/` that a row speaks of.
 pub(super) fn names(row: Row) -> Vec<String> {
     let (id, staged) = (row.id(), row.staged);
-    let batch = |staged: super::note::StagedRow| Batch { instance: staged.instance, number: staged.batch };
+    let batch = |staged: note::StagedRow| Batch { instance: staged.instance, number: staged.batch };
     staged
         .map(batch)
         .map_or(Vec::new(), |batch| id.map(|id| batch.file(id)).into_iter().chain([batch.marker()]).collect())
@@ -113,8 +121,8 @@ fn sweep_one(maildir: &dyn DiskDir, instance: &str, nonce: &str, keep: &HashSet<
     let listed = tmp.each_name(&mut |name| {
         let Ok(text) = std::str::from_utf8(name) else { return };
         match Leftover::of(name, instance) {
-            Some(Leftover::Marker { batch }) if !of_process(batch, nonce) => markers.push(text.to_owned()),
-            Some(Leftover::File { batch, .. }) if !of_process(batch, nonce) => files.push(text.to_owned()),
+            Some(Leftover::Marker { batch }) if !note::is_of_process(batch, nonce) => markers.push(text.to_owned()),
+            Some(Leftover::File { batch, .. }) if !note::is_of_process(batch, nonce) => files.push(text.to_owned()),
             _ => {}
         }
     });
@@ -123,9 +131,4 @@ fn sweep_one(maildir: &dyn DiskDir, instance: &str, nonce: &str, keep: &HashSet<
     }
     // Markers first, as everywhere: while one is there, a file that is gone was published.
     markers.into_iter().chain(files).filter(|name| !keep.contains(name) && tmp.unlink(name).is_ok()).count()
-}
-
-/// Whether a batch number is of this process: such files are under way.
-fn of_process(batch: &str, nonce: &str) -> bool {
-    batch.split_once('-').is_some_and(|(process, _)| process == nonce)
 }
