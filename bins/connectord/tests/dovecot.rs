@@ -454,7 +454,7 @@ fn a_command_that_is_told_to_stop_ends_within_seconds_and_loses_nothing() {
     common::wait_until("the first messages", || here.files("ann").len() > 20);
     let asked = std::time::Instant::now();
     let stopped = running.stop();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
     assert!(matches!(stopped.code, Some(0 | 75)), "{stopped}");
     here.fetch_well();
     here.mail("ann").must_equal(&at_dovecot(&dovecot, Service::Imaps, "ann", "INBOX"), "after the second run");

@@ -203,7 +203,7 @@ async fn a_delivery_that_fails_ends_the_check_though_the_server_is_silent() {
         let began = Instant::now();
         let report = here.run(&job).await;
         assert!(matches!(report.error, Some(RunError::Destination { .. })), "{:?}", report.error);
-        assert!(began.elapsed() < Duration::from_secs(5), "{protocol:?} {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(30), "{protocol:?} {:?}", began.elapsed());
     }
 }
 

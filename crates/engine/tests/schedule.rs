@@ -57,7 +57,7 @@ fn start(site: Arc<Site>, jobs: Vec<Job>, change: impl FnOnce(Scheduler) -> Sche
 impl Running {
     async fn end(self) {
         self.stop.send_replace(true);
-        tokio::time::timeout(Duration::from_secs(5), self.task).await.expect("ends within seconds").unwrap();
+        tokio::time::timeout(Duration::from_secs(30), self.task).await.expect("ends within seconds").unwrap();
     }
 }
 
@@ -219,5 +219,5 @@ async fn servers_that_do_not_answer_keep_no_other_account_waiting() {
     let task = tokio::spawn(async move { scheduler.run(watched, stopped).await });
     until("the good account's mail", || here.tokens("ann").len() == 1).await;
     stop.send_replace(true);
-    tokio::time::timeout(Duration::from_secs(5), task).await.expect("ends within seconds").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), task).await.expect("ends within seconds").unwrap();
 }

@@ -328,7 +328,7 @@ impl Dovecot {
                 .stderr(stderr),
             self.directory.path(),
         );
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !(self.ports.iter().all(|port| process::answers(*port)) && self.lmtp_socket().exists()) {
             if let Some(status) = group.exited() {
                 let log = self.log();

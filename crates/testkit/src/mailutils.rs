@@ -144,7 +144,7 @@ impl Mailutils {
                 self.directory.path(),
             ));
         }
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !self.ports.iter().all(|port| process::answers(*port)) {
             let ended = self.groups.iter_mut().any(|group| group.exited().is_some());
             if ended || Instant::now() > deadline {

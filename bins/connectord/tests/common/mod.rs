@@ -226,12 +226,12 @@ impl Sums {
     }
 }
 
-/// Waits up to 20 seconds for something to be true.
+/// Waits up to two minutes for something to be true.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !met() {
-        assert!(Instant::now() < deadline, "waited 20 s in vain: {what}");
+        assert!(Instant::now() < deadline, "waited 120 s in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

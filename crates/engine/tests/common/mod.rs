@@ -120,7 +120,7 @@ impl Installation {
         account.security = Security::None;
         change(&mut account);
         let mut route = Route::new(endpoint, account.security);
-        route.timeouts.silence = Duration::from_secs(10);
+        route.timeouts.silence = Duration::from_secs(60);
         Job {
             route,
             credentials: Arc::new(StaticCredentials::new(Credential::password("ann", "secret"))),
@@ -132,6 +132,7 @@ impl Installation {
                 .map(|user| Recipient { user: user.clone(), address: user.clone() })
                 .collect(),
             account: Arc::new(account),
+            ambiguous: connectord_engine::Ambiguous::default(),
         }
     }
 
