@@ -1,0 +1,68 @@
+//! Properties of this crate, as plain functions: the fuzz targets call them, and so does the replay of the corpora.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use connectord_mail::{Body, Head};
+
+use crate::Edits;
+use crate::attachment::{self, Limits};
+
+/// Any octets are a message whose attachments can be listed, the same however it is cut.
+pub fn attachments(data: &[u8]) {
+    let limits = Limits { parts: 50, depth: 8, entries: 100, ..Limits::default() };
+    let whole = attachment::inspect(&Bytes::copy_from_slice(data), limits, &mut || true).expect("memory can be read");
+    let cut = attachment::inspect(&Cut(data), limits, &mut || true).expect("memory can be read");
+    assert_eq!(whole, cut);
+    assert!(whole.attachments.len() <= 51);
+    for attachment in &whole.attachments {
+        assert!(attachment.entries.len() <= 200 && attachment.classes.len() <= 5);
+    }
+}
+
+/// Whatever a header is, an edit of it adds and removes what it should and nothing else.
+pub fn edits(data: &[u8]) {
+    let edits = Edits {
+        add: vec![("X-Added".into(), String::from_utf8_lossy(data).into_owned())],
+        remove: vec![("X-Gone".into(), 0), ("Received".into(), 2)],
+        subject_prefix: Some("[SPAM]".into()),
+        subject: None,
+    };
+    let body: Arc<dyn Body> = Arc::new(Bytes::copy_from_slice(data));
+    let head = Head::of(data);
+    let (front, edited) = edits.apply(head, body);
+    assert!(front.ends_with(b"\r\n") && front.starts_with(b"X-Added:"));
+    let added = [&front[..], b"\r\n"].concat();
+    let known = ["X-Added", "Subject"];
+    assert!(Head::of(&added).fields().all(|field| known.iter().any(|name| field.is(name))));
+    assert!(front.split(|o| *o == b'\n').all(|line| line.len() < 998));
+
+    let mut octets = vec![0; usize::try_from(edited.size_octets()).expect("a small message")];
+    let mut at = 0;
+    while at < octets.len() {
+        let count = edited.read_at(at as u64, &mut octets[at..]).expect("memory can be read");
+        assert!(count > 0);
+        at += count;
+    }
+    assert_eq!(edited.read_at(octets.len() as u64, &mut [0; 8]).expect("memory can be read"), 0);
+    assert!(octets.ends_with(&data[head.octets().len()..]));
+    if head.octets().len() < connectord_mail::head::MAX_HEAD / 2 && head.fields().count() < 900 {
+        let new = Head::of(&octets);
+        assert_eq!(new.field("X-Gone"), None);
+    }
+}
+
+struct Cut<'a>(&'a [u8]);
+
+impl Body for Cut<'_> {
+    fn size_octets(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len()).min(5);
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
