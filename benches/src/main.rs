@@ -6,6 +6,8 @@
 //! Each line is the best of several rounds, in octets or entries a second, and its share of a plain copy measured in the
 //! same run: on a busy machine only the shares can be compared.
 
+mod parsers;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,7 @@ fn main() {
             (0..1000).map(|size| Fingerprint::new(Head::of(head), size).head).fold(0, u64::wrapping_add)
         }),
     );
+    parsers::measure(smoke, rounds, copy);
 }
 
 fn line(name: &str, rate: f64, copy: f64) {

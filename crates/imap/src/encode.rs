@@ -335,6 +335,7 @@ fn fetch_items(items: &FetchItems) -> Vec<&'static str> {
         words.push("FLAGS");
     }
     match items.body {
+        // Never RFC822: iCloud answers that with OK and no body (2024, docs/quirks.md).
         Some(Section::Whole) => words.push("BODY.PEEK[]"),
         Some(Section::Header) => words.push("BODY.PEEK[HEADER]"),
         None => {}

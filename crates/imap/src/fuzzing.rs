@@ -71,12 +71,12 @@ fn options(security: Security) -> Options {
     }
 }
 
+/// Nobody acts on this login: what [`act`] queues would stand in front of what is to be in flight.
 fn logged_in() -> Session {
-    let mut session = Session::new(options(Security::None));
-    session.receive(b"* OK [CAPABILITY IMAP4rev1 LITERAL+] x\r\n");
-    run(&mut session, &[]);
-    session.receive(b"C1 OK [CAPABILITY IMAP4rev1 ESEARCH LITERAL+] x\r\n");
-    run(&mut session, &[]);
+    let mut session = Session::new(Options { allow_preauth: true, ..options(Security::None) });
+    session.receive(b"* PREAUTH [CAPABILITY IMAP4rev1 ESEARCH LITERAL+] x\r\n");
+    let event = session.poll(any_instant());
+    assert!(matches!(event, Ok(Step::Event(Event::LoggedIn { .. }))));
     session
 }
 
@@ -244,6 +244,16 @@ mod tests {
             1 => prop::collection::vec(any::<u8>(), 1..4),
         ];
         prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
+    }
+
+    #[test]
+    fn a_body_is_streamed_in_the_session_that_responses_are_fed_to() {
+        let mut session = logged_in();
+        let uids = UidSet::parse(b"7", 1).unwrap();
+        session.uid_fetch(&uids, FetchItems { body: Some(Section::Whole), ..FetchItems::default() });
+        let seen = run(&mut session, &[b"* 1 FETCH (UID 7 BODY[] {1}\r\nx)\r\n", b""]);
+        assert!(seen.events.contains(&Event::Body("x".into())), "{seen:?}");
+        response(b"\x10* 1 FETCH (UID 7 BODY[] {1}\r\nx)\r\n");
     }
 
     proptest! {

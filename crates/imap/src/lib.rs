@@ -76,6 +76,89 @@
 //! assert_eq!(message, b"Hi\r\n");
 //! # Ok::<(), connectord_imap::Error>(())
 //! ```
+//!
+//! # Over a socket
+//!
+//! The caller moves the octets. With a `TcpStream` of std, to a server on this machine:
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use std::time::Instant;
+//! use connectord_imap::{Event, Options, Session};
+//! use connectord_wire::{Machine, Security, Step};
+//!
+//! let mut options = Options::default();
+//! options.security = Security::None; // with Security::Tls (the default), `stream` is a TLS stream
+//! let mut session = Session::new(options);
+//! let mut stream = std::net::TcpStream::connect("127.0.0.1:143")?;
+//! stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+//! let (mut buffer, mut logout) = (vec![0; 16 * 1024], None);
+//! loop {
+//!     match session.poll(Instant::now())? {
+//!         Step::Transmit(octets) => stream.write_all(&octets)?,
+//!         Step::NeedInput => {
+//!             let count = stream.read(&mut buffer)?;
+//!             session.receive(&buffer[..count]); // nothing: the end, which the session judges
+//!         }
+//!         Step::Event(Event::LoginOffered(_)) => session.login("ann", &"secret".into()),
+//!         Step::Event(Event::LoginRefused(refusal)) => return Err(refusal.into()),
+//!         Step::Event(Event::LoggedIn { .. }) => {
+//!             session.list("", "*");
+//!             logout = Some(session.logout());
+//!         }
+//!         Step::Event(Event::Listed(listed)) => println!("{}", listed.name),
+//!         Step::Event(Event::Done { command, .. }) if Some(command) == logout => break,
+//!         Step::Event(_) => {}
+//!         Step::StartTls => unreachable!("only with Security::StartTls: shake hands now, then go on"),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With tokio the same loop awaits: `Step::Transmit(octets) => stream.write_all(&octets).await?`, and
+//!
+//! ```no_run
+//! # async fn example(mut session: connectord_imap::Session) -> Result<(), Box<dyn std::error::Error>> {
+//! use connectord_wire::{Machine, Step};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! let mut stream = tokio::net::TcpStream::connect("127.0.0.1:143").await?;
+//! let mut buffer = vec![0; 16 * 1024];
+//! loop {
+//!     match session.poll(std::time::Instant::now())? {
+//!         Step::Transmit(octets) => stream.write_all(&octets).await?,
+//!         Step::NeedInput => {
+//!             let read = stream.read(&mut buffer);
+//!             let count = tokio::time::timeout(std::time::Duration::from_secs(60), read).await??;
+//!             session.receive(&buffer[..count]);
+//!         }
+//!         Step::Event(event) => println!("{event:?}"), // and do the next thing, as above
+//!         Step::StartTls => break,
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `connectord-net` has all of it: TLS, proxies, deadlines, and reading while it writes.
+//!
+//! # Only parsing
+//!
+//! Values are read and written without a session, and so are a client's commands:
+//!
+//! ```
+//! use connectord_imap::encode::Command;
+//! use connectord_imap::{InternalDate, MailboxName, NameEncoding, UidSet, parse_command};
+//!
+//! assert_eq!(UidSet::parse(b"7,1:3,4", 100)?.to_string(), "1:4,7");
+//! assert_eq!(MailboxName::from_wire(b"Entw&APw-rfe", NameEncoding::Utf7).as_text(), Some("Entw\u{fc}rfe"));
+//! assert_eq!(InternalDate::parse(b"17-Jul-1996 02:44:25 -0700").map(|date| date.unix_seconds), Some(837_596_665));
+//! let (tag, command, used) = parse_command(b"a1 UID EXPUNGE 1:3\r\n", NameEncoding::Utf7)?;
+//! assert_eq!((tag.as_str(), command), ("a1", Command::UidExpunge(UidSet::parse(b"1:3", 100)?)));
+//! assert_eq!(used, 20);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Server responses are read by a [`Session`]: what they mean depends on what was asked.
 
 mod capabilities;
 mod code;

@@ -13,8 +13,9 @@ pub struct Options {
     /// Longest line outside literals, in octets with its line end; default 65,536. Below 8,192 honest servers are refused
     /// (RFC 7162 §4). SEARCH and ESEARCH answers are read piece by piece and may be longer.
     pub max_line: usize,
-    /// Longest literal that is no message (a mailbox name, a flag list of a strange server), and all literals of one
-    /// response together, in octets; default 65,536.
+    /// Longest literal that is no message (a mailbox name, something in a response that nobody knows), and all literals
+    /// of one response together, in octets; default 65,536. The lines of one response together, outside of messages,
+    /// are at most this and `max_line`.
     pub max_literal: usize,
     /// Deepest nesting of parentheses; default 32. ENVELOPE and BODYSTRUCTURE, which are not asked for, nest deepest.
     pub max_nesting: u32,

@@ -52,6 +52,81 @@
 //! assert_eq!(seen, [(1, "a7".to_string())]);
 //! # Ok::<(), connectord_pop3::Error>(())
 //! ```
+//!
+//! # Over a socket
+//!
+//! The caller moves the octets. With a `TcpStream` of std, to a server on this machine:
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use std::time::Instant;
+//! use connectord_pop3::{Event, Options, Session};
+//! use connectord_wire::{Machine, Secret, Security, Step};
+//!
+//! let mut options = Options::default();
+//! options.security = Security::None; // with Security::Tls (the default), `stream` is a TLS stream
+//! let mut session = Session::new(options);
+//! let mut stream = std::net::TcpStream::connect("127.0.0.1:110")?;
+//! stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+//! let mut buffer = vec![0; 16 * 1024];
+//! loop {
+//!     match session.poll(Instant::now())? {
+//!         Step::Transmit(octets) => stream.write_all(&octets)?,
+//!         Step::NeedInput => {
+//!             let count = stream.read(&mut buffer)?;
+//!             session.receive(&buffer[..count]); // nothing: the end, which the session judges
+//!         }
+//!         Step::Event(Event::LoginOffered(_)) => session.user_pass("ann", &Secret::from("tulip"))?,
+//!         Step::Event(Event::LoginRefused(refusal)) => return Err(refusal.into()),
+//!         Step::Event(Event::LoggedIn) => {
+//!             session.uidl();
+//!             session.quit();
+//!         }
+//!         Step::Event(Event::UniqueId { number, uidl }) => println!("{number} {uidl}"),
+//!         Step::Event(Event::Goodbye { .. }) => break,
+//!         Step::Event(_) => {}
+//!         Step::StartTls => unreachable!("only with Security::StartTls: shake hands now, then go on"),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With tokio the same loop awaits:
+//!
+//! ```no_run
+//! # async fn example(mut session: connectord_pop3::Session) -> Result<(), Box<dyn std::error::Error>> {
+//! use connectord_wire::{Machine, Step};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! let mut stream = tokio::net::TcpStream::connect("127.0.0.1:110").await?;
+//! let mut buffer = vec![0; 16 * 1024];
+//! loop {
+//!     match session.poll(std::time::Instant::now())? {
+//!         Step::Transmit(octets) => stream.write_all(&octets).await?,
+//!         Step::NeedInput => {
+//!             let read = stream.read(&mut buffer);
+//!             let count = tokio::time::timeout(std::time::Duration::from_secs(60), read).await??;
+//!             session.receive(&buffer[..count]);
+//!         }
+//!         Step::Event(event) => println!("{event:?}"), // and do the next thing, as above
+//!         Step::StartTls => break,
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `connectord-net` has all of it: TLS, proxies, deadlines, and reading while it writes.
+//!
+//! # Only parsing
+//!
+//! ```
+//! use connectord_pop3::{ResponseCode, parse};
+//! let reply = parse::reply(b"-ERR [IN-USE] mailbox locked").expect("a reply");
+//! assert_eq!((reply.code, reply.text), (Some(ResponseCode::InUse), &b"mailbox locked"[..]));
+//! let (number, uidl) = parse::unique_id(b"2 QhdPYR:00WBw1Ph7x7").expect("a line of a listing");
+//! assert_eq!((number.get(), uidl.to_string().as_str()), (2, "QhdPYR:00WBw1Ph7x7"));
+//! assert_eq!(parse::stat(b"2 320"), Some((2, 320)));
+//! ```
 
 mod capabilities;
 pub mod encode;

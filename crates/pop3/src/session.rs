@@ -51,6 +51,8 @@ pub struct Session {
     quitting: bool,
     /// Octets came when nothing was asked; only the rest of their line is waited for.
     unsolicited: bool,
+    /// Empty lines in a row before an answer.
+    blank_lines: u32,
     failed: Option<Error>,
 }
 
@@ -116,6 +118,9 @@ enum Progress {
     Again,
 }
 
+/// Most empty lines in a row that are passed over; real servers send one. Without a limit they could come for ever.
+const MAX_BLANK_LINES: u32 = 1000;
+
 // What [`Session`]'s documentation promises of a queued command.
 const _: () = assert!(size_of::<Command>() <= 32);
 
@@ -143,6 +148,7 @@ impl Session {
             unstuffer: Unstuffer::new(),
             quitting: false,
             unsolicited: false,
+            blank_lines: 0,
             failed: None,
         }
     }
@@ -363,8 +369,17 @@ impl Session {
     fn nonblank_line(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             match self.line()? {
-                Some(line) if line.trim_ascii().is_empty() => {}
-                other => return Ok(other),
+                Some(line) if line.trim_ascii().is_empty() => {
+                    self.blank_lines += 1;
+                    if self.blank_lines > MAX_BLANK_LINES {
+                        return Err(self.unexpected(&line, "an answer within a thousand empty lines"));
+                    }
+                }
+                Some(line) => {
+                    self.blank_lines = 0;
+                    return Ok(Some(line));
+                }
+                None => return Ok(None),
             }
         }
     }

@@ -3,7 +3,8 @@
 use crate::dot::{Piece, Unstuffer, stuff};
 use crate::{Escaped, Inbox};
 
-/// Unstuffing gives the same at any split, never more octets than came in, and undoes stuffing; escaped text is inert.
+/// Unstuffing gives the same at any split, never more octets than came in, and what was stuffed, in pieces, comes back with
+/// its line ends made CRLF; escaped text is inert.
 ///
 /// The first octet says where to split.
 pub fn dot_stuffing(data: &[u8]) {
@@ -20,10 +21,30 @@ pub fn dot_stuffing(data: &[u8]) {
     stuffer.finish(&mut wire);
     let (back, ended, rest) = run(&[&wire]);
     assert!(ended && rest.is_empty());
-    assert_eq!(memchr::memchr_iter(b'\r', &back).count(), memchr::memmem::find_iter(&back, b"\r\n").count());
+    assert_eq!(back, with_crlf(data));
 
     let shown = Escaped(data).to_string();
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
+}
+
+/// With every line end as CRLF, and one behind the last line.
+fn with_crlf(data: &[u8]) -> Vec<u8> {
+    let (mut out, mut octets) = (Vec::with_capacity(data.len() + 2), data.iter().peekable());
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'\r' => drop(octets.next_if_eq(&&b'\n')),
+            b'\n' => {}
+            octet => {
+                out.push(*octet);
+                continue;
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if !out.is_empty() && !out.ends_with(b"\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    out
 }
 
 fn run(pieces: &[&[u8]]) -> (Vec<u8>, bool, Vec<u8>) {
@@ -40,4 +61,16 @@ fn run(pieces: &[&[u8]]) -> (Vec<u8>, bool, Vec<u8>) {
         }
     }
     (message, ended, inbox.peek().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn stuffing_holds_its_properties(split: u8, data in "[.a\r\n]{0,30}") {
+            super::dot_stuffing(&[&[split], data.as_bytes()].concat());
+        }
+    }
 }

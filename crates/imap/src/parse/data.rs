@@ -1,9 +1,7 @@
 //! Untagged data from its tokens; unknown extensions at the end are passed over.
 
 use super::lex::Token;
-use crate::{
-    Flag, Flags, Listed, MailboxName, MailboxStatus, NameEncoding, Namespace, Namespaces, Uid, UidSet, UidValidity,
-};
+use crate::{Flag, Flags, Listed, MailboxName, MailboxStatus, NameEncoding, Namespace, Namespaces, Uid, UidSet};
 
 impl Token {
     /// The octets of a name or string; `None` for a parenthesis.
@@ -34,6 +32,7 @@ pub(crate) fn listed(tokens: &[Token], encoding: NameEncoding) -> Option<Listed>
     let [Token::Open, rest @ ..] = tokens else { return None };
     let end = rest.iter().position(|token| *token == Token::Close)?;
     let attributes = rest[..end].iter().filter_map(Token::text).map(|text| text.to_ascii_lowercase()).collect();
+    // A lone backslash among the attributes (home.pl, 2018) is an attribute that means nothing.
     let [delimiter_token, name, ..] = &rest[end + 1..] else { return None };
     Some(Listed {
         name: MailboxName::from_wire(name.octets()?, encoding),
@@ -75,7 +74,7 @@ pub(crate) fn mailbox_status(tokens: &[Token], encoding: NameEncoding) -> Option
         match name.octets()?.to_ascii_uppercase().as_slice() {
             b"MESSAGES" => status.messages = number32,
             b"UIDNEXT" => status.uid_next = number32.and_then(Uid::new),
-            b"UIDVALIDITY" => status.uid_validity = number32.and_then(UidValidity::new),
+            b"UIDVALIDITY" => status.uid_validity = value.octets().and_then(super::uid_validity),
             b"UNSEEN" => status.unseen = number32,
             b"DELETED" => status.deleted = number32,
             b"SIZE" => status.size = number,

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use nom::branch::alt;
 use nom::bytes::complete::{escaped_transform, is_not, tag, take_while, take_while1};
 use nom::character::complete::{char, digit1, none_of};
-use nom::combinator::{eof, map, map_opt, opt, recognize, value};
-use nom::multi::many0_count;
+use nom::combinator::{eof, map, map_opt, opt, recognize, value, verify};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
@@ -35,7 +34,7 @@ pub(crate) enum Lexeme<'a> {
     End,
 }
 
-/// Whether `[` to `]` is one atom with whatever is between: so are sections in FETCH answers.
+/// Whether `BODY[` to `]` is one atom with whatever is between: so are sections in FETCH answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Brackets {
     Join,
@@ -46,9 +45,10 @@ pub(crate) enum Brackets {
 /// a literal that passes 64 bits.
 pub(crate) fn lexeme(input: &[u8], brackets: Brackets) -> Option<(&[u8], Lexeme<'_>)> {
     let atom = move |input| match brackets {
-        Brackets::Join => recognize(section_name).parse(input),
+        Brackets::Join => section_name(input),
         Brackets::Plain => take_while1(is_atom)(input),
     };
+    // Spaces where none may be: Tencent before a closing parenthesis (2016), Exchange behind STATUS (2023).
     preceded(
         take_while(|octet| matches!(octet, b' ' | b'\t' | b'\r')),
         alt((
@@ -69,13 +69,16 @@ fn is_atom(octet: u8) -> bool {
     !matches!(octet, b' ' | b'\t' | b'\r' | b'(' | b')' | b'"')
 }
 
-/// `BODY[HEADER.FIELDS (DATE "From")]<0>`: runs of atom octets and closed brackets; a bracket without an end is an
-/// octet like others.
-fn section_name(input: &[u8]) -> IResult<&[u8], usize> {
-    let section = recognize(delimited(char('['), opt(is_not("]")), char(']')));
-    let run = take_while1(|octet| is_atom(octet) && octet != b'[');
-    let (rest, count) = many0_count(alt((section, run))).parse(input)?;
-    if count > 0 { Ok((rest, count)) } else { map(take_while1(is_atom), |_| 1).parse(input) }
+/// `BODY[HEADER.FIELDS (DATE "From")]<0>`: a name that has sections, with what is in its brackets. Elsewhere a bracket is
+/// an octet like others: flags may have one.
+fn section_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    let name = verify(take_while1(|octet| is_atom(octet) && octet != b'['), |name: &[u8]| {
+        [&b"BODY"[..], b"BINARY"]
+            .iter()
+            .any(|known| name.get(..known.len()).is_some_and(|n| n.eq_ignore_ascii_case(known)))
+    });
+    let section = delimited(char('['), opt(is_not("]")), char(']'));
+    alt((recognize((name, section, take_while(is_atom))), take_while1(is_atom))).parse(input)
 }
 
 /// A quoted string; a backslash in front of any octet makes it plain (RFC 9051 §9 allows only `"` and `\`).

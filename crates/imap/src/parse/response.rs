@@ -64,6 +64,7 @@ pub(crate) enum Start<'a> {
 
 /// Reads the start of a line (without its line end); `None` when it is no response at all.
 pub(crate) fn start(line: &[u8]) -> Option<Start<'_>> {
+    // Several: DavMail keeps a connection alive with them while it loads a folder (2020).
     let spaces = || take_while1(|octet| octet == b' ');
     let tag = take_while1(|octet: u8| octet.is_ascii_graphic() && !b"(){%*\"\\+".contains(&octet));
     alt((
@@ -99,6 +100,7 @@ fn status(input: &[u8]) -> IResult<&[u8], StatusLine> {
         value(Condition::Bye, tag_no_case("BYE")),
         value(Condition::PreAuth, tag_no_case("PREAUTH")),
     ));
+    // Text is a must, and Gmail leaves it out behind a code (2023), others altogether.
     let word_end = peek(alt((value((), char(' ')), value((), eof))));
     let (input, condition) = terminated(condition, word_end).parse(input)?;
     let input = input.trim_ascii();
@@ -137,7 +139,7 @@ fn code(inside: &[u8]) -> Option<ResponseCode> {
     }
     let known = match name.as_str() {
         "CAPABILITY" => Some(ResponseCode::Capability(capabilities(arguments))),
-        "UIDVALIDITY" => number32(arguments).and_then(UidValidity::new).map(ResponseCode::UidValidity),
+        "UIDVALIDITY" => super::uid_validity(arguments).map(ResponseCode::UidValidity),
         "UIDNEXT" => number32(arguments).and_then(Uid::new).map(ResponseCode::UidNext),
         "HIGHESTMODSEQ" => super::number(arguments.trim_ascii()).map(ResponseCode::HighestModSeq),
         "PERMANENTFLAGS" => {
@@ -167,7 +169,7 @@ fn number32(octets: &[u8]) -> Option<u32> {
 /// `38505 304,319:320 3956:3958`: the sets behind the UIDVALIDITY, at most two.
 fn copied(arguments: &[u8]) -> Option<(UidValidity, Vec<UidSet>)> {
     let mut words = arguments.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
-    let uid_validity = number32(words.next()?).and_then(UidValidity::new)?;
+    let uid_validity = super::uid_validity(words.next()?)?;
     // A line bounds the number of ranges.
     let sets: Option<Vec<_>> = words.take(3).map(|word| UidSet::parse(word, usize::MAX).ok()).collect();
     sets.filter(|sets| sets.len() <= 2).map(|sets| (uid_validity, sets))
@@ -214,7 +216,10 @@ mod tests {
             status_code("* OK [PERMANENTFLAGS (\\Deleted a]b \\*)] Limited"),
             Some(ResponseCode::PermanentFlags(Flags::from([Flag::Deleted, Flag::Any, Flag::Keyword("a]b".into())])))
         );
-        assert_eq!(status_code("* OK [UIDVALIDITY 4294967296] x"), Some(ResponseCode::Other("UIDVALIDITY".into())));
+        let generation = |number| UidValidity::new(number).map(ResponseCode::UidValidity);
+        assert_eq!(status_code("* OK [UIDVALIDITY 4294967298] x"), generation(3));
+        assert_eq!(status_code("* OK [UIDVALIDITY 0] x"), generation(u32::MAX));
+        assert_eq!(status_code("* OK [UIDVALIDITY -1] x"), Some(ResponseCode::Other("UIDVALIDITY".into())));
         assert_eq!(status_code("* OK [UIDNEXT -1] x"), Some(ResponseCode::Other("UIDNEXT".into())));
         assert_eq!(status_code("* NO [REFERRAL imap://a/b]c] x"), Some(ResponseCode::Other("REFERRAL".into())));
         assert_eq!(status_code("* OK no code [ALERT]"), None);

@@ -9,6 +9,8 @@ const CHUNK: usize = 1000;
 const MAX_WORDS: u64 = 10_000;
 /// Longest word that is no set of UIDs; a correlator's tag is one.
 const MAX_WORD: usize = 1024;
+/// Most octets of one answer that are neither UIDs nor what parts them: as long as any other line may be.
+const MAX_SKIPPED: usize = 65_536;
 
 /// Whether a response is the answer to a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) struct Search {
     words: u64,
     /// Words before the last chunk was handed out.
     counted: u64,
+    /// Octets that said nothing.
+    skipped: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,7 @@ impl Search {
             set: UidSet::new(),
             words: 0,
             counted: 0,
+            skipped: 0,
         }
     }
 
@@ -100,6 +105,13 @@ impl Search {
     /// Takes octets off the front of `input`; says how many, and what came of them.
     pub(crate) fn next(&mut self, input: &[u8]) -> (usize, Progress) {
         for (at, octet) in input.iter().enumerate() {
+            let is_in_set = self.depth == 0 && (!self.is_extended || matches!(self.expect, Expect::Set(_)));
+            if !is_in_set || (self.word.is_empty() && !octet.is_ascii_digit()) {
+                self.skipped += 1;
+                if self.skipped > MAX_SKIPPED {
+                    return (at, Progress::Malformed(std::mem::take(&mut self.word)));
+                }
+            }
             match octet {
                 b'\n' => {
                     if !self.end_word(b'\n') {
@@ -214,6 +226,15 @@ mod tests {
         assert_eq!(search(true, " (TAG \"a\") UID ADDTO (0 32,3) ALL 4:2 MODSEQ 9\r\n"), Ok("2:4".into()));
         assert_eq!(search(true, " UID ALL x\r\n"), Err(b"x".to_vec()));
         assert_eq!(search(true, " UID ALL 1:*\r\n"), Err(b"1:*".to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_uid_is_bounded_and_uids_are_not() {
+        let uids = "7 ".repeat(200_000);
+        assert_eq!(search(false, &format!(" {uids}\r\n")), Ok("7".into()));
+        for (is_extended, endless) in [(false, " "), (false, "("), (true, " (a a"), (true, " X y"), (true, ",")] {
+            assert_eq!(search(is_extended, &endless.repeat(70_000)).map_err(|_| ()), Err(()), "{endless:?}");
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Session {
                 self.events.push_back(Event::LoginRefused(refusal(command.name(), status)));
                 Ok(())
             }
-            // ENABLE and ID: whatever they did not do is not needed.
+            // ENABLE and ID: whatever they did not do is not needed. mail.de offers ID and answers BAD (2024).
             _ => Ok(()),
         }
     }

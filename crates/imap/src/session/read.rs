@@ -36,7 +36,7 @@ pub(super) struct Gather {
     pub(super) fetch: Fetch,
     pub(super) body: Body,
     depth: u32,
-    /// Octets kept.
+    /// Octets of its lines, and of its literals where they are no part of a message.
     octets: usize,
 }
 
@@ -111,6 +111,7 @@ impl Session {
                 Some(SearchKind::Extended(used)) => (used, true),
                 Some(SearchKind::Other) => (0, false),
             };
+            // Both, whichever was asked for: Cyrus 2.4 answers the extended search with a plain SEARCH (2015).
             if used > 0 {
                 self.inbox.skip(used);
                 let wanted = self.is_in_flight(|command| matches!(command, Command::UidSearch { .. }));
@@ -141,11 +142,11 @@ impl Session {
                 let kind = match (keyword.as_str(), number) {
                     ("CAPABILITY", None) => {
                         self.learn(capabilities(arguments));
-                        return Ok(());
+                        return self.count_unasked();
                     }
                     ("ENABLED", None) => {
                         self.enabled(&capabilities(arguments));
-                        return Ok(());
+                        return self.count_unasked();
                     }
                     ("EXISTS", Some(count)) if is_logged_in => return self.exists(count),
                     ("EXPUNGE", Some(_)) if is_logged_in => return self.expunged(),
@@ -214,12 +215,9 @@ impl Session {
         }
     }
 
-    /// Counts what a response makes us keep.
+    /// Counts what a response makes us keep, or read for nothing: its lines, and literals that are no part of a message.
     fn keep(&self, gather: &mut Gather, octets: usize) -> Result<(), Error> {
         let limit = self.options.max_line.saturating_add(self.options.max_literal);
-        if matches!(gather.kind, Kind::Skip | Kind::Fetch) {
-            return Ok(());
-        }
         gather.octets = gather.octets.saturating_add(octets);
         if gather.octets <= limit {
             return Ok(());
@@ -230,7 +228,10 @@ impl Session {
 
     fn literal(&mut self, mut gather: Gather, octets: u64, line: &[u8]) -> Result<(), Error> {
         self.reading = match gather.kind {
-            Kind::Skip => Reading::Skip(gather, octets),
+            Kind::Skip => {
+                self.keep(&mut gather, usize::try_from(octets).unwrap_or(usize::MAX))?;
+                Reading::Skip(gather, octets)
+            }
             Kind::Fetch => match gather.fetch.literal() {
                 Ok(Some(section)) => return self.begin_body(gather, section, octets),
                 Ok(None) => Reading::Skip(gather, octets),
@@ -314,7 +315,7 @@ impl Session {
         match progress {
             Progress::NeedInput => return self.wait(Reading::Search(search, wanted)),
             Progress::Malformed(word) => return Err(self.syntax("UIDs found by a search", &word)),
-            Progress::End if wanted => {}
+            // A search is answered once; who answers it for ever with nothing is stopped too.
             Progress::End => self.count_unasked()?,
             Progress::Found(uids) => {
                 let words = search.words();

@@ -146,6 +146,17 @@ fn what_was_not_asked_for_is_passed_over_or_marked() {
 }
 
 #[test]
+fn a_bracket_in_a_flag_or_a_value_is_an_octet_like_others() {
+    let text = "* 1 FETCH (FLAGS (a[b \\Seen] [c) X-LABELS d[ BODY[HEADER.FIELDS (\"X [\" y)] {1}\r\nx UID 7 body[]<0> NIL \
+                BODY[] {1}\r\nz)\r\n";
+    let seen = answers(script("7", whole()).server(text));
+    let keywords = ["a[b", "\\Seen]", "[c"].map(|name| Flag::Keyword(name.into()));
+    let fetched = Fetched { flags: Some(keywords.into_iter().collect()), body: Body::Octets(1), ..bare(7) };
+    let [piece, end] = body(b"z");
+    assert_eq!(seen, [start(Some(7), 1), piece, end, Seen::Event(Event::Fetched(fetched))]);
+}
+
+#[test]
 fn a_second_body_in_one_answer_is_passed_over() {
     let seen =
         answers(script("7", whole()).server("* 1 FETCH (UID 7 BODY[] {1}\r\nx BODY[] {1}\r\ny RFC822 \"z\")\r\n"));

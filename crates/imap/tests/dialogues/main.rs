@@ -7,4 +7,5 @@ mod answers;
 mod commands;
 mod fetch;
 mod login;
+mod quirks;
 mod script;

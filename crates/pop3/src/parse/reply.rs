@@ -1,6 +1,5 @@
 use nom::branch::alt;
 use nom::bytes::complete::{tag, tag_no_case, take_while1};
-use nom::character::complete::space0;
 use nom::combinator::{map_opt, opt, rest, value};
 use nom::sequence::delimited;
 use nom::{IResult, Parser};
@@ -44,7 +43,8 @@ pub fn reply(line: &[u8]) -> Option<Reply<'_>> {
     let (text, status) = status(line).ok()?;
     let (text, code) = match status {
         Status::Continue => (text, None),
-        Status::Ok | Status::Err => (space0, opt(code)).map(|(_, code)| code).parse(text).ok()?,
+        // White space is what goes around the text too: a code behind a form feed is a code.
+        Status::Ok | Status::Err => opt(code).parse(text.trim_ascii()).ok()?,
     };
     Some(Reply { status, code, text: text.trim_ascii() })
 }
@@ -115,8 +115,9 @@ mod tests {
     #[test]
     fn a_code_counts_only_in_brackets_right_after_the_status() {
         let other = |code: &str| Some(ResponseCode::Other(code.to_string()));
-        let cases: [(&[u8], Option<ResponseCode>); 15] = [
+        let cases: [(&[u8], Option<ResponseCode>); 16] = [
             (b"-ERR [AUTH] no", Some(ResponseCode::Auth)),
+            (b"-ERR \x0c[IN-USE]\xff", Some(ResponseCode::InUse)),
             (b"-ERR [auth]no", Some(ResponseCode::Auth)),
             (b"-ERR[IN-USE]", Some(ResponseCode::InUse)),
             (b"-ERR [SYS/TEMP] x", Some(ResponseCode::SysTemp)),

@@ -130,6 +130,16 @@ fn empty_lines_between_answers_do_no_harm() {
 }
 
 #[test]
+fn empty_lines_for_ever_end_the_session() {
+    let script = Script::new(Options::default()).logged_in(&["USER"]).client(&["NOOP"]);
+    let told = script.clone().server(&[""; 1000]).server(&["+OK"]).told(does(Session::noop));
+    assert_eq!((told.events.last(), told.error), (Some(&Event::Noop), None));
+    let told = script.server(&[""; 1001]).told(does(Session::noop));
+    let expected = "an answer within a thousand empty lines";
+    assert_eq!(told.error, unexpected(expected, "", "waiting for the answer to NOOP"));
+}
+
+#[test]
 fn a_closed_connection_says_what_was_going_on() {
     let closed = |during| Some(Error::Closed { during });
     let told = Script::new(Options::default()).closes().told(|_, _| {});
