@@ -102,6 +102,11 @@ pub enum Wait {
         /// How many octets.
         octets: u64,
     },
+    /// Octets came, and for ten times [`Timeouts::silence`](crate::Timeouts::silence) nothing that was of use.
+    Chatter {
+        /// How many octets.
+        octets: u64,
+    },
     /// The connection's whole life ([`Timeouts::session`](crate::Timeouts::session)).
     Session,
 }
@@ -131,6 +136,12 @@ pub enum ResolveProblem {
     Unanswered {
         /// The resolver's words.
         text: String,
+    },
+    /// It was asked before and is still silent; nobody else waits for it.
+    #[error("the resolver has been silent about it for {} s", .after.as_secs())]
+    Silent {
+        /// How long the look-up has been under way.
+        after: Duration,
     },
     /// Too many look-ups are waiting already.
     #[error("{waiting} look-ups are waiting already; the resolver does not answer")]
@@ -182,6 +193,9 @@ fn timed_out_text(peer: &str, during: &str, after: Duration, wait: &Wait) -> Str
         Wait::Connect => format!("no connection to {peer} within {after} (while {during})"),
         Wait::Silence => format!("no answer from {peer} for {after} while {during}"),
         Wait::Rate { octets } => format!("only {octets} octets from {peer} in {after} while {during}"),
+        Wait::Chatter { octets } => {
+            format!("nothing of use from {peer} for {after}, in {octets} octets, while {during}")
+        }
         Wait::Session => format!("session with {peer} not over after {after} (while {during})"),
     }
 }

@@ -30,7 +30,7 @@ mod trace;
 pub use connector::Connector;
 pub use driver::Driver;
 pub use error::{Attempt, Error, ProxyProblem, ResolveProblem, Wait};
-pub use resolver::{Lookup, Resolver};
+pub use resolver::{Lookup, Resolver, ResolverLimits};
 pub use route::{Pin, PinError, Proxy, ProxyAuth, Route, Timeouts, TlsSettings, TlsVersion};
 pub use rustls::pki_types::CertificateDer;
 pub use stream::{Stream, TlsInfo};

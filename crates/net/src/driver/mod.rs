@@ -36,7 +36,8 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 /// wait to be sent. The time between two calls, in which the caller does something else, counts as no silence.
 ///
 /// A peer that sends less than [`Timeouts::minimum_rate`] over [`Timeouts::rate_window`] counts as silent too: at once when
-/// it still drips, after a second such window when it paused within an answer. A command sent begins a new window.
+/// it still drips, after a second such window when it paused within an answer. A command sent begins a new window. So does
+/// one that keeps sending, for ten times the silence, nothing that the machine has an event for.
 pub struct Driver<M: Machine> {
     machine: M,
     link: Link,
@@ -224,6 +225,7 @@ impl<M: Machine> Driver<M> {
                 };
                 match step {
                     Step::Event(event) => {
+                        self.patience.used(Instant::now());
                         self.held.push_back(event);
                         if until == Until::Sent {
                             continue;

@@ -4,6 +4,10 @@ use tokio::time::Instant;
 
 use crate::{Timeouts, Wait};
 
+/// How many times the silence may pass with octets coming and nothing that the machine has a use for: a server that
+/// says for ever that it is still there is as good as silent.
+const CHATTER: u32 = 10;
+
 /// When a peer has been silent, or too slow, for too long.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -15,6 +19,9 @@ pub(super) struct Patience {
     waiting: bool,
     /// When something moved last; counts while waiting.
     moved: Instant,
+    /// When something came last that the machine had a use for, and how many octets came since; counts while waiting.
+    useful: Instant,
+    useless_octets: u64,
     window: Option<Window>,
     /// The window before was too slow, but it ended in a pause, as when a server thinks within an answer.
     was_slow: bool,
@@ -38,6 +45,8 @@ impl Patience {
             session: timeouts.session.map(|length| (now + length, length)),
             waiting: false,
             moved: now,
+            useful: now,
+            useless_octets: 0,
             window: None,
             was_slow: false,
             paused: None,
@@ -52,6 +61,7 @@ impl Patience {
     pub(super) fn resume(&mut self, now: Instant) {
         let Some(away) = self.paused.take().map(|paused| now.saturating_duration_since(paused)) else { return };
         self.moved += away;
+        self.useful += away;
         if let Some(window) = &mut self.window {
             window.begun += away;
             window.last += away;
@@ -68,6 +78,12 @@ impl Patience {
     /// A question was put: the peer gets its whole time for the answer.
     pub(super) fn asked(&mut self, now: Instant) {
         (self.moved, self.window, self.was_slow) = (now, None, false);
+        self.used(now);
+    }
+
+    /// The machine had a use for what came.
+    pub(super) fn used(&mut self, now: Instant) {
+        (self.useful, self.useless_octets) = (now, 0);
     }
 
     /// The peer took octets.
@@ -77,6 +93,7 @@ impl Patience {
 
     pub(super) fn received(&mut self, octets: u64, now: Instant) {
         self.moved = now;
+        self.useless_octets += octets;
         let window = self.window.get_or_insert(Window { begun: now, last: now, octets: 0 });
         window.octets += octets;
         window.last = now;
@@ -96,6 +113,10 @@ impl Patience {
         if now >= self.moved + self.silence {
             return Some((Wait::Silence, self.silence));
         }
+        let chatter = self.silence * CHATTER;
+        if now >= self.useful + chatter {
+            return Some((Wait::Chatter { octets: self.useless_octets }, chatter));
+        }
         if let Some(window) = self.window.take_if(|window| now >= window.begun + self.window_length) {
             let slow = window.octets < self.window_octets;
             let drips = now.saturating_duration_since(window.last) < self.window_length / 2;
@@ -112,7 +133,8 @@ impl Patience {
         let session = self.session.map(|(end, _)| end);
         let silence = self.waiting.then(|| self.moved + self.silence);
         let window = self.window.as_ref().filter(|_| self.waiting).map(|window| window.begun + self.window_length);
-        [session, silence, window].into_iter().flatten().min()
+        let chatter = self.waiting.then(|| self.useful + self.silence * CHATTER);
+        [session, silence, window, chatter].into_iter().flatten().min()
     }
 }
 
@@ -122,7 +144,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Plays a peer that sends `octets(second)` each second; says when and why patience ended.
+    /// Plays a peer that sends `octets(second)` each second, all of use; says when and why patience ended.
     fn play(timeouts: &Timeouts, seconds: u32, octets: impl Fn(u32) -> u64) -> Option<(u32, Wait)> {
         let begun = Instant::now();
         let mut patience = Patience::new(timeouts, begun);
@@ -134,6 +156,7 @@ mod tests {
             }
             if octets(second) > 0 {
                 patience.received(octets(second), now);
+                patience.used(now);
             }
         }
         None
@@ -156,6 +179,26 @@ mod tests {
     #[test]
     fn a_slow_line_at_the_minimum_rate_goes_on_for_ever() {
         assert_eq!(play(&Timeouts::default(), 3600, |_| 101), None);
+    }
+
+    #[test]
+    fn a_server_that_only_says_that_it_is_still_there_counts_as_silent_in_the_end() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(&Timeouts::default(), begun);
+        patience.set_waiting(true, begun);
+        let mut ended = None;
+        for second in 1..1000 {
+            let now = begun + SECOND * second;
+            if second == 100 {
+                patience.used(now);
+            }
+            if let Some(lost) = patience.lost(now) {
+                ended = Some((second, lost));
+                break;
+            }
+            patience.received(200, now);
+        }
+        assert_eq!(ended, Some((700, (Wait::Chatter { octets: 120_000 }, SECOND * 600))));
     }
 
     #[test]
