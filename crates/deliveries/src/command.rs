@@ -1,7 +1,8 @@
 //! Delivery to a program: no shell, the whole message on its standard input, sysexits as its answer.
 //!
 //! The message stands whole in an unnamed file before the program starts, and that file is its standard input: a
-//! program never sees the end of a message that was cut. When a run is given up, its process group is killed.
+//! program never sees the end of a message that was cut. When a run is given up, and when we ourselves are killed, its
+//! process group is killed: for that the program runs in the group of a small shell, `/bin/sh`, that watches us.
 //!
 //! A program cannot be asked afterwards whether a message arrived: notes are empty, and a recall knows nothing.
 //!
@@ -43,10 +44,12 @@ use connectord_wire::Escaped;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
 use tokio::sync::Semaphore;
 
 use crate::local::{self, Buffers};
 use crate::maildir::{Disk, RealDisk};
+use crate::pool::{DISK_TIMEOUT, SPOOL};
 use crate::{DiskPool, trouble};
 
 /// What is kept of each of the program's outputs; the rest is read and forgotten.
@@ -117,7 +120,9 @@ impl Command {
     pub async fn probe(&self, recipient: &Recipient) -> Result<String, Failure> {
         self.0.arguments(recipient)?;
         let inner = self.0.clone();
-        self.0.options.pool.run(move || inner.look()).await.map_err(|_| trouble::panicked("probing the command"))?
+        let place = self.0.options.program.display().to_string();
+        let looked = self.0.options.pool.run(&place, DISK_TIMEOUT, move || inner.look()).await;
+        looked.unwrap_or_else(|lost| Err(trouble::lost("probing the command", &place, lost)))
     }
 }
 
@@ -140,14 +145,18 @@ impl Delivery for Command {
         for parcel in batch {
             let from_line = self.0.options.from_line;
             let job = move || (write_down(&parcel, from_line), parcel);
-            writing.push(self.0.options.pool.start(job).await);
+            writing.push(self.0.options.pool.start(SPOOL, DISK_TIMEOUT, job).await);
         }
         let mut runs = Vec::new();
         for written in writing {
-            runs.push(match written.await {
+            let written = match written {
+                Ok(started) => started.end(DISK_TIMEOUT).await,
+                Err(lost) => Err(lost),
+            };
+            runs.push(match written {
                 Ok((Ok(message), parcel)) => Ok(Run { parcel, message }),
                 Ok((Err(failure), _)) => Err(failure),
-                Err(_) => Err(trouble::panicked("writing the message down")),
+                Err(lost) => Err(trouble::lost("writing the message down", SPOOL, lost)),
             });
         }
         let notes = runs.iter().map(|run| run.as_ref().map(|_| None).map_err(Failure::clone)).collect();
@@ -238,17 +247,21 @@ impl Inner {
             Err(failure) => return Outcome::Failed(failure),
         };
         let name = self.options.program.display();
-        let mut child = match program.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                let kind = match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => FailureKind::Misconfigured,
-                    _ => FailureKind::Transient,
-                };
-                return Outcome::Failed(Failure::new(kind, format!("{error} (during starting {name})")));
-            }
+        let failed = |what: &str, error: io::Error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => FailureKind::Misconfigured,
+                _ => FailureKind::Transient,
+            };
+            Outcome::Failed(Failure::new(kind, format!("{error} (during starting {what})")))
         };
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let mut group = match Group::start() {
+            Ok(group) => group,
+            Err(error) => return failed(&format!("{GUARD}, which ends {name} when we are killed"), error),
+        };
+        let mut child = match program.process_group(group.id()).spawn() {
+            Ok(child) => child,
+            Err(error) => return failed(&name.to_string(), error),
+        };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let ended = tokio::time::timeout(self.options.timeout, async {
@@ -266,7 +279,7 @@ impl Inner {
         .await;
         match ended {
             Ok(Ok(status)) => {
-                group.0 = None;
+                group.release().await;
                 judge(&name.to_string(), status, &out, &err)
             }
             Ok(Err(error)) => {
@@ -275,7 +288,7 @@ impl Inner {
             }
             Err(_) => {
                 drop(group);
-                // The leader is dead by now or about to be; it is waited for so that no zombie stays.
+                // The program is dead by now or about to be; it is waited for so that no zombie stays.
                 let _ = tokio::time::timeout(OUTPUT_GRACE, child.wait()).await;
                 let seconds = self.options.timeout.as_secs();
                 let text = format!("{name} did not end within {seconds} s and was killed{}", said(&out, &err));
@@ -302,9 +315,7 @@ impl Inner {
             .stdin(Stdio::from(message))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // The guard kills the whole group; this one is for the case that there is no group yet.
-            .kill_on_drop(true)
-            .process_group(0);
+            .kill_on_drop(true);
         let name = user.as_ref().map_or(recipient.user.as_str(), |user| user.name.as_str());
         program.env("USER", name).env("LOGNAME", name);
         match &user {
@@ -323,12 +334,55 @@ impl Inner {
     }
 }
 
-/// Kills a process group when it is dropped.
-struct Group(Option<Pid>);
+/// A process group for one run, killed when this is dropped and also when we are killed: nothing of a run that we know
+/// nothing of any more delivers later.
+///
+/// Its leader is a shell that waits for the end of a pipe from us. (The other way, a signal at the parent's death, is
+/// tied to the thread that started the program, and leaves the program's children.) As long as the leader has not been
+/// waited for, nobody else gets the group's number.
+struct Group {
+    leader: Child,
+    /// `None` once released.
+    id: Option<Pid>,
+}
+
+/// The shell that leads a group.
+const GUARD: &str = "/bin/sh";
+
+impl Group {
+    fn start() -> io::Result<Self> {
+        let leader = tokio::process::Command::new(GUARD)
+            .args(["-c", "read -r _; kill -s KILL 0"])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .process_group(0)
+            .spawn()?;
+        let id = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { leader, id })
+    }
+
+    /// For `setpgid`.
+    fn id(&self) -> i32 {
+        self.id.map_or(0, |id| id.as_raw_nonzero().get())
+    }
+
+    /// Ends the leader alone: what the program left in the background may go on.
+    async fn release(&mut self) {
+        // The signal comes before the end of the pipe, which would make it kill the others.
+        if self.leader.start_kill().is_ok() {
+            self.id = None;
+            let _ = self.leader.wait().await;
+        }
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.id {
             // It may have ended by itself.
             let _ = kill_process_group(group, Signal::KILL);
         }

@@ -13,4 +13,4 @@ mod pool;
 pub mod smtp;
 mod trouble;
 
-pub use pool::DiskPool;
+pub use pool::{DiskPool, PoolLimits};

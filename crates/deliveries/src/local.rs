@@ -6,7 +6,7 @@ use connectord_delivery::{Failure, FailureKind, Parcel};
 use connectord_mail::LineEnds;
 use connectord_wire::Escaped;
 
-use crate::trouble;
+use crate::{pool, trouble};
 
 /// Octets read from a body, and written, at once.
 pub(crate) const BLOCK: usize = 128 * 1024;
@@ -61,6 +61,7 @@ pub(crate) fn copy(
     head(parcel, out);
     let mut line_ends = LineEnds::default();
     let mut take = |piece: &[u8], out: &mut Vec<u8>| {
+        pool::beat();
         line_ends.push(piece, out);
         if out.len() >= BLOCK {
             put(out).map_err(Broken::File)?;
@@ -93,6 +94,7 @@ pub(crate) fn copy(
         return Err(Broken::Length { found, wanted });
     }
     line_ends.finish(out);
+    pool::beat();
     put(out).map_err(Broken::File)
 }
 

@@ -54,6 +54,7 @@ use tokio::sync::oneshot;
 pub use disk::{Disk, DiskDir, DiskFile, RealDisk, Space, Stat};
 pub use options::{CheckExisting, Create, Options, Reserve};
 
+use crate::pool::Writer;
 use crate::trouble;
 pub(crate) use shelf::{parent, room};
 pub(crate) use write::hex;
@@ -61,7 +62,7 @@ pub(crate) use write::hex;
 use note::{Batch, Row};
 use shelf::{Shelf, Where};
 use stage::{Held, Means, Ready};
-use sweep::Settled;
+use sweep::{Marker, Settled};
 
 /// Maildirs, one per recipient.
 pub struct Maildir(Arc<Inner>);
@@ -108,20 +109,15 @@ impl Maildir {
     pub async fn probe(&self, recipient: &Recipient) -> Result<String, Failure> {
         let at = self.0.mailbox(recipient)?;
         let inner = self.0.clone();
-        self.0.on_disk("probing the Maildir", &at.path(), move || inner.probe(&at)).await
+        let (share, path) = (at.mailbox.clone(), at.path());
+        self.0.on_disk("probing the Maildir", &share, &path, move || inner.probe(&at)).await
     }
 
     /// Takes away the markers of batches whose outcomes are committed by now: all that were completed before the call.
     ///
     /// For those who use it without an engine, which calls [`Delivery::settled`].
     pub async fn tidy(&self) {
-        let inner = self.0.clone();
-        let job = move || {
-            inner.settled.unlink_all(&*inner.options.disk);
-            Ok(())
-        };
-        // What stays is swept at the next start.
-        let _ = self.0.on_disk("tidying", "", job).await;
+        self.0.unlink(self.0.settled.all()).await;
     }
 }
 
@@ -135,29 +131,17 @@ impl Delivery for Maildir {
         BatchLimits::default()
     }
 
-    /// The markers of the batches that these parcels were in go. Without the call they stay for ten minutes; those of an
-    /// earlier process, until the sweep of the next start.
+    /// The markers of the batches that these parcels were in go. Without the call they stay for a day, or until the sweep
+    /// of the next start.
     async fn settled(&self, notes: &[Note]) {
-        let mut markers = HashSet::new();
         let mut of_others = HashSet::new();
-        for (path, batch) in notes.iter().filter_map(Row::parse).filter_map(sweep::batch) {
-            if batch.instance == self.0.instance && !note::is_of_process(&batch.number, &self.0.nonce) {
-                of_others.insert((path, batch.marker()));
-            } else {
-                markers.insert(batch.marker());
-            }
+        let mut markers = HashSet::new();
+        for (at, batch) in notes.iter().filter_map(Row::parse).filter_map(sweep::batch) {
+            let is_of_other = batch.instance == self.0.instance && !note::is_of_process(&batch.number, &self.0.nonce);
+            let set = if is_of_other { &mut of_others } else { &mut markers };
+            set.insert(Marker::new(at, &batch));
         }
-        if markers.is_empty() && of_others.is_empty() {
-            return;
-        }
-        let inner = self.0.clone();
-        let job = move || {
-            inner.settled.unlink(&*inner.options.disk, &markers);
-            sweep::unlink_recalled(&*inner.options.disk, &of_others);
-            Ok(())
-        };
-        // What stays goes later, or is swept at the next start.
-        let _ = self.0.on_disk("tidying", "", job).await;
+        self.0.unlink(self.0.settled.these(&markers).into_iter().chain(of_others).collect()).await;
     }
 
     /// Files in `tmp/` of these recipients' Maildirs and their folders.
@@ -166,9 +150,9 @@ impl Delivery for Maildir {
         let mut swept = 0;
         for recipient in recipients {
             let Ok(at) = self.0.mailbox(recipient) else { continue };
-            let (inner, keep) = (self.0.clone(), keep.clone());
+            let (inner, keep, share) = (self.0.clone(), keep.clone(), at.mailbox.clone());
             let job = move || Ok(sweep::sweep(&*inner.options.disk, &at.mailbox, &inner.instance, &inner.nonce, &keep));
-            swept += self.0.on_disk("sweeping tmp", "", job).await.unwrap_or(0);
+            swept += self.0.on_disk("sweeping tmp", &share, &share, job).await.unwrap_or(0);
         }
         swept
     }
@@ -180,14 +164,15 @@ impl Delivery for Maildir {
             Err(failure) => return Ok(Presence::Absent(failure.text)),
         };
         let inner = self.0.clone();
-        self.0.on_disk("looking for the Maildir", &at.path(), move || inner.presence(&at)).await
+        let (share, path) = (at.mailbox.clone(), at.path());
+        self.0.on_disk("looking for the Maildir", &share, &path, move || inner.presence(&at)).await
     }
 
     async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
         let at = self.0.mailbox(recipient)?;
-        let inner = self.0.clone();
+        let (inner, share) = (self.0.clone(), at.mailbox.clone());
         let job = move || room(&*inner.options.disk, &at.mailbox, inner.options.reserve);
-        self.0.on_disk("asking for free space", &recipient.user, job).await
+        self.0.on_disk("asking for free space", &share, &share, job).await
     }
 
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared> {
@@ -204,11 +189,33 @@ impl Delivery for Maildir {
                 groups.entry(row.at.clone()).or_default().push((place, row));
             }
         }
-        for (at, rows) in groups {
-            let (places, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-            match self.0.clone().recall(at, rows).await {
+        let mut moved: BTreeMap<Where, Vec<(usize, Row)>> = BTreeMap::new();
+        for (at, group) in groups {
+            let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            match self.0.clone().recall(at.clone(), group.clone()).await {
                 Ok(recalled) => places.into_iter().zip(recalled).for_each(|(place, answer)| answers[place] = answer),
-                Err(failure) => places.into_iter().for_each(|place| answers[place] = Recalled::Wait(failure.clone())),
+                Err(failure) => {
+                    for (place, row) in places.into_iter().zip(group) {
+                        match self.0.moved(&at, &rows[place].recipient, &failure) {
+                            Some(now) => moved.entry(now).or_default().push((place, row)),
+                            None => answers[place] = Recalled::Wait(failure.clone()),
+                        }
+                    }
+                }
+            }
+        }
+        for (at, group) in moved {
+            let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            let recalled = self.0.clone().recall(at.clone(), group).await;
+            // Where there is no Maildir yet, and one would be made, nothing can be found: it may have arrived.
+            let unknown = matches!(&recalled, Err(failure) if failure.kind == FailureKind::Unavailable)
+                && matches!(self.presence(&rows[places[0]].recipient).await, Ok(Presence::Here));
+            for (nth, place) in places.into_iter().enumerate() {
+                answers[place] = match &recalled {
+                    Ok(recalled) => recalled[nth].clone(),
+                    Err(_) if unknown => Recalled::Unknown,
+                    Err(failure) => Recalled::Wait(failure.clone()),
+                };
             }
         }
         answers
@@ -225,25 +232,35 @@ impl Inner {
         Batch { instance: self.instance.clone(), number: format!("{}-{number}", self.nonce) }
     }
 
-    /// Runs a job on the pool, within the deadline.
+    /// Runs a job on the pool, within the deadline, on the account of the mailbox `share`.
     async fn on_disk<T: Send + 'static>(
         &self,
         during: &str,
+        share: &str,
         path: &str,
         job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let waited = self.options.disk_timeout;
-        match tokio::time::timeout(waited, self.options.pool.run(job)).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(trouble::panicked(during)),
-            Err(_) => Err(trouble::late(during, path, waited)),
+        let done = self.options.pool.run(share, self.options.disk_timeout, job).await;
+        done.unwrap_or_else(|lost| Err(trouble::lost(during, path, lost)))
+    }
+
+    /// Unlinks markers, and waits for it where the disk does not hang. What stays is swept at the next start.
+    async fn unlink(&self, markers: Vec<Marker>) {
+        let (waited, mut unlinking) = (self.options.disk_timeout, Vec::new());
+        for (share, markers) in by_mailbox(markers) {
+            let disk = self.options.disk.clone();
+            let job = move || markers.iter().for_each(|marker| marker.unlink(&*disk));
+            unlinking.extend(self.options.pool.start(&share, waited, job).await);
+        }
+        for unlinked in unlinking {
+            let _ = unlinked.end(waited).await;
         }
     }
 
     fn tidy_expired(self: &Arc<Self>) {
-        if self.settled.has_expired() {
-            let inner = self.clone();
-            self.options.pool.submit(move || inner.settled.unlink_expired(&*inner.options.disk));
+        for (share, markers) in by_mailbox(self.settled.expired()) {
+            let disk = self.options.disk.clone();
+            self.options.pool.submit(&share, move || markers.iter().for_each(|marker| marker.unlink(&*disk)));
         }
     }
 
@@ -317,11 +334,17 @@ impl Inner {
         let mut opening = Vec::new();
         for (at, parcels) in self.by_maildir(batch, &mut all) {
             let (inner, whose) = (self.clone(), at.clone());
-            let opened = self.options.pool.start(move || inner.open(&whose)).await;
-            opening.push((at, parcels, opened));
+            match self.options.pool.start(&at.mailbox, waited, move || inner.open(&whose)).await {
+                Ok(opened) => opening.push((at, parcels, opened)),
+                Err(lost) => {
+                    let failure = trouble::lost("opening the Maildir", &at.path(), lost);
+                    all.fail(parcels.iter().map(|(place, _)| *place), &failure);
+                }
+            }
         }
         for (at, parcels, opened) in opening {
-            match answer(opened, waited, "opening the Maildir", &at).await.and_then(|opened| opened) {
+            let opened = opened.end(waited).await;
+            match opened.unwrap_or_else(|lost| Err(trouble::lost("opening the Maildir", &at.path(), lost))) {
                 Ok(shelf) => match shelves.entry(shelf.place) {
                     std::collections::btree_map::Entry::Vacant(free) => {
                         free.insert((at, shelf, parcels));
@@ -335,10 +358,12 @@ impl Inner {
 
         let mut staging = Vec::new();
         for (place, (at, shelf, mut parcels)) in shelves {
-            let Ok(writer) = tokio::time::timeout(waited, self.options.pool.writer(place)).await else {
-                let failure = trouble::late("waiting for another batch", &at.path(), waited);
-                all.fail(parcels.iter().map(|(place, _)| *place), &failure);
-                continue;
+            let writer = match self.writer(&at, place).await {
+                Ok(writer) => writer,
+                Err(failure) => {
+                    all.fail(parcels.iter().map(|(place, _)| *place), &failure);
+                    continue;
+                }
             };
             parcels.sort_by_key(|(place, _)| *place);
             let places: Vec<_> = parcels.iter().map(|(place, _)| *place).collect();
@@ -348,12 +373,28 @@ impl Inner {
             staging.push((at, places, staged));
         }
         for (at, places, staged) in staging {
-            match answer(staged, waited, "writing the messages", &at).await {
+            match self.options.pool.started(&at.mailbox, staged).end(waited).await {
                 Ok((held, results)) => all.add(held, results),
-                Err(failure) => all.fail(places.into_iter(), &failure),
+                Err(lost) => {
+                    let failure = trouble::lost("writing the messages", &at.path(), lost);
+                    all.fail(places.into_iter(), &failure);
+                }
             }
         }
         all
+    }
+
+    /// Where a recipient's Maildir is today, if what a note names is not there and the configuration names another: then
+    /// everything was moved, to another machine perhaps.
+    fn moved(&self, at: &Where, recipient: &Recipient, failure: &Failure) -> Option<Where> {
+        let now = self.mailbox(recipient).ok().filter(|now| now.mailbox != at.mailbox)?;
+        (failure.kind == FailureKind::Unavailable).then(|| Where { folder: at.folder.clone(), ..now })
+    }
+
+    /// Waits until no other batch writes there.
+    async fn writer(&self, at: &Where, place: (u64, u64)) -> Result<Writer, Failure> {
+        let writer = self.options.pool.writer(&at.mailbox, place, self.options.disk_timeout).await;
+        writer.map_err(|lost| trouble::lost("waiting for another batch", &at.path(), lost))
     }
 
     fn means(&self) -> Means {
@@ -380,21 +421,26 @@ impl Inner {
     }
 
     async fn recall(self: Arc<Self>, at: Where, rows: Vec<Row>) -> Result<Vec<Recalled>, Failure> {
-        let waited = self.options.disk_timeout;
         let (inner, whose) = (self.clone(), at.clone());
         let opening = move || Shelf::open(&*inner.options.disk, &whose, Create::Never);
-        let shelf = self.on_disk("opening the Maildir", &at.path(), opening).await?;
-        let writer = tokio::time::timeout(waited, self.options.pool.writer(shelf.place))
-            .await
-            .map_err(|_| trouble::late("waiting for another batch", &at.path(), waited))?;
+        let shelf = self.on_disk("opening the Maildir", &at.mailbox, &at.path(), opening).await?;
+        let writer = self.writer(&at, shelf.place).await?;
         let inner = self.clone();
         let job = move || {
             let recalled = recall::recall(&*inner.options.disk, &shelf, &rows);
             drop(writer);
             Ok(recalled)
         };
-        self.on_disk("looking for earlier messages", &at.path(), job).await
+        self.on_disk("looking for earlier messages", &at.mailbox, &at.path(), job).await
     }
+}
+
+fn by_mailbox(markers: Vec<Marker>) -> BTreeMap<String, Vec<Marker>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for marker in markers {
+        groups.entry(marker.at.mailbox.clone()).or_default().push(marker);
+    }
+    groups
 }
 
 fn expand(path: &Template, recipient: &Recipient) -> Result<String, Failure> {
@@ -402,14 +448,6 @@ fn expand(path: &Template, recipient: &Recipient) -> Result<String, Failure> {
         let user = connectord_wire::Escaped::text(&recipient.user);
         Failure::new(FailureKind::Misconfigured, format!("{error} (during making the path for user {user})"))
     })
-}
-
-async fn answer<T>(from: oneshot::Receiver<T>, waited: Duration, during: &str, at: &Where) -> Result<T, Failure> {
-    match tokio::time::timeout(waited, from).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(trouble::panicked(during)),
-        Err(_) => Err(trouble::late(during, &at.path(), waited)),
-    }
 }
 
 /// What goes into one Maildir, each with its place in the whole batch.
@@ -456,10 +494,11 @@ impl Prepared for MaildirBatch {
 
     async fn complete(self: Box<Self>) -> Vec<Outcome> {
         let Self { inner, notes, parts } = *self;
-        let lost = |failure: &Failure| Outcome::Unknown(failure.clone());
+        let waited = inner.options.disk_timeout;
+        let unknown = |failure: &Failure| Outcome::Unknown(failure.clone());
         let mut outcomes: Vec<_> = notes
             .into_iter()
-            .map(|note| note.map_or_else(Outcome::Failed, |_| lost(&trouble::panicked("publishing the messages"))))
+            .map(|note| note.map_or_else(Outcome::Failed, |_| unknown(&trouble::panicked("publishing the messages"))))
             .collect();
         let mut publishing = Vec::new();
         for (at, held, ready) in parts {
@@ -470,30 +509,25 @@ impl Prepared for MaildirBatch {
                 by.settled.take_over(&held);
                 outcomes
             };
-            publishing.push((at, places, inner.options.pool.start(job).await));
+            match inner.options.pool.start(&at.mailbox, waited, job).await {
+                Ok(published) => publishing.push((at, places, published)),
+                // Nothing was moved.
+                Err(lost) => {
+                    let failure = trouble::lost("publishing the messages", &at.path(), lost);
+                    places.into_iter().for_each(|place| outcomes[place] = Outcome::Failed(failure.clone()));
+                }
+            }
         }
         for (at, places, published) in publishing {
-            match answer(published, inner.options.disk_timeout, "publishing the messages", &at).await {
+            // What is asked about in vain may come twice: this is waited for to the end.
+            match published.end_patiently(waited).await {
                 Ok(published) => published.into_iter().for_each(|(place, outcome)| outcomes[place] = outcome),
-                Err(failure) => places.into_iter().for_each(|place| outcomes[place] = lost(&failure)),
+                Err(lost) => {
+                    let failure = trouble::lost("publishing the messages", &at.path(), lost);
+                    places.into_iter().for_each(|place| outcomes[place] = unknown(&failure));
+                }
             }
         }
         outcomes
-    }
-}
-
-impl Drop for Inner {
-    /// Markers of completed batches go, in so far as the disk does it within a second.
-    fn drop(&mut self) {
-        let settled = std::mem::take(&mut self.settled);
-        if settled.is_empty() {
-            return;
-        }
-        let (disk, (done, wait)) = (self.options.disk.clone(), std::sync::mpsc::channel());
-        self.options.pool.submit(move || {
-            settled.unlink_all(&*disk);
-            let _ = done.send(());
-        });
-        let _ = wait.recv_timeout(Duration::from_secs(1));
     }
 }

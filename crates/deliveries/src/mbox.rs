@@ -18,7 +18,7 @@ mod append;
 mod lock;
 mod quote;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -31,11 +31,11 @@ use connectord_delivery::{
 };
 use connectord_wire::Escaped;
 
-use crate::maildir::{RealDisk, Reserve};
-use crate::pool::Place;
+use crate::maildir::{Disk, RealDisk, Reserve};
+use crate::pool::{DISK_TIMEOUT, Lost, Place};
 use crate::{DiskPool, trouble};
 use append::{Planned, Row};
-use lock::Locked;
+use lock::{Locked, Means};
 
 pub(crate) use quote::from_line;
 
@@ -58,6 +58,8 @@ pub struct Options {
     pub reserve: Reserve,
     /// The threads that do the work; default those of the process, [`DiskPool::shared`].
     pub pool: DiskPool,
+    /// Where the files are; default the machine's disk. Tests put another one here.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Options {
@@ -69,17 +71,35 @@ impl Options {
             stale_lock: Duration::from_secs(300),
             reserve: Reserve::default(),
             pool: DiskPool::shared(),
+            disk: Arc::new(RealDisk),
         }
     }
 }
 
+impl Options {
+    /// Runs a job on the pool, within the deadline, on the account of the mailbox.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        during: &str,
+        path: &str,
+        job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = self.pool.run(path, DISK_TIMEOUT, job).await;
+        done.unwrap_or_else(|lost| Err(trouble::lost(during, path, lost)))
+    }
+}
+
 /// Mbox files, one per recipient.
-pub struct Mbox(Options);
+pub struct Mbox {
+    options: Options,
+    /// Mailboxes whose directories this process has synced.
+    synced: Arc<Mutex<HashSet<Place>>>,
+}
 
 impl Mbox {
     /// Makes the destination; touches no file.
     pub fn new(options: Options) -> Self {
-        Self(options)
+        Self { options, synced: Arc::default() }
     }
 
     /// Shows whether mail for this recipient could be delivered: takes both locks and gives them back.
@@ -91,15 +111,18 @@ impl Mbox {
         if let Presence::Absent(text) = self.presence(recipient).await? {
             return Err(Failure::new(FailureKind::NoUser, text));
         }
-        if Path::new(&path).exists() {
-            self.lock(&path).await?;
-            return Ok(format!("{path} can be locked and written"));
+        let (whose, disk) = (path.clone(), self.options.disk.clone());
+        match self.options.on_disk("looking for the mailbox", &path, move || Ok(look(&*disk, &whose))).await? {
+            Found::Here => {
+                self.lock(&path).await?;
+                Ok(format!("{path} can be locked and written"))
+            }
+            _ => Ok(format!("{path} is made with the first message")),
         }
-        Ok(format!("{path} is made with the first message"))
     }
 
     fn path(&self, recipient: &Recipient) -> Result<String, Failure> {
-        self.0.path.expand_path(recipient).map_err(|error| {
+        self.options.path.expand_path(recipient).map_err(|error| {
             let user = Escaped::text(&recipient.user);
             Failure::new(FailureKind::Misconfigured, format!("{error} (during making the path for user {user})"))
         })
@@ -108,23 +131,44 @@ impl Mbox {
     /// Both locks, and nobody else of ours in the file.
     async fn lock(&self, path: &str) -> Result<Locked, Failure> {
         let since = Instant::now();
-        let busy = || lock::busy(path, self.0.lock_timeout);
+        let busy = || lock::busy(path, self.options.lock_timeout);
         // Before the file is opened: closing a second descriptor of it would give back the first one's fcntl lock.
-        let waiting = self.0.pool.writer(place_of(path));
-        let writer = tokio::time::timeout(self.0.lock_timeout, waiting).await.map_err(|_| busy())?;
+        let writer = self.options.pool.writer(path, place_of(path), self.options.lock_timeout).await.map_err(
+            |lost| match lost {
+                Lost::Late(_) => busy(),
+                lost => trouble::lost("waiting for another batch", path, lost),
+            },
+        )?;
         let writer = Arc::new(Mutex::new(Some(writer)));
         loop {
-            let (whose, stale, pool, writer) =
-                (path.to_owned(), self.0.stale_lock, self.0.pool.clone(), writer.clone());
-            let attempt = move || lock::try_lock(&whose, stale, &writer, pool);
-            if let Some(locked) = on_pool(&self.0.pool, "locking the mailbox", attempt).await? {
+            let (whose, stale, means, writer) =
+                (path.to_owned(), self.options.stale_lock, self.means(), writer.clone());
+            let attempt = move || lock::try_lock(&whose, stale, &writer, means);
+            if let Some(locked) = self.options.on_disk("locking the mailbox", path, attempt).await? {
                 return Ok(locked);
             }
-            if since.elapsed() >= self.0.lock_timeout {
+            if since.elapsed() >= self.options.lock_timeout {
                 return Err(busy());
             }
             tokio::time::sleep(LOCK_RETRY).await;
         }
+    }
+}
+
+/// What is at a mailbox's path.
+enum Found {
+    Here,
+    /// A reader may have removed it when it was empty.
+    Missing,
+    /// Not even its directory; its volume may not be mounted.
+    NoDirectory,
+}
+
+fn look(disk: &dyn Disk, path: &str) -> Found {
+    match lock::above(disk, path).map(|above| above.stat_of(lock::name_of(path)).is_ok()) {
+        Ok(true) => Found::Here,
+        Ok(false) => Found::Missing,
+        Err(_) => Found::NoDirectory,
     }
 }
 
@@ -135,18 +179,10 @@ fn place_of(path: &str) -> Place {
     (u64::MAX, hasher.finish())
 }
 
-async fn on_pool<T: Send + 'static>(
-    pool: &DiskPool,
-    during: &str,
-    job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    pool.run(job).await.unwrap_or_else(|_| Err(trouble::panicked(during)))
-}
-
 #[async_trait]
 impl Delivery for Mbox {
     fn describe(&self) -> String {
-        format!("mbox:{}", self.0.path)
+        format!("mbox:{}", self.options.path)
     }
 
     fn limits(&self) -> BatchLimits {
@@ -158,28 +194,32 @@ impl Delivery for Mbox {
             Ok(path) => path,
             Err(failure) => return Ok(Presence::Absent(failure.text)),
         };
-        on_pool(&self.0.pool, "looking for the mailbox", move || {
-            let above = crate::maildir::parent(Path::new(&path));
-            match above.metadata() {
-                Ok(found) if found.is_dir() => Ok(Presence::Here),
-                Ok(_) => Ok(Presence::Absent(format!("{} is no directory", above.display()))),
+        let (share, disk) = (path.clone(), self.options.disk.clone());
+        let look = move || {
+            let above = crate::maildir::parent(Path::new(&path)).display();
+            match lock::above(&*disk, &path) {
+                Ok(_) => Ok(Presence::Here),
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                    Ok(Presence::Absent(format!("{above} is no directory")))
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    Ok(Presence::Absent(format!("there is no directory {}", above.display())))
+                    Ok(Presence::Absent(format!("there is no directory {above}")))
                 }
                 Err(error) => Err(trouble::failure("looking for the mailbox", &path, &error)),
             }
-        })
-        .await
+        };
+        self.options.on_disk("looking for the mailbox", &share, look).await
     }
 
     async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
-        let (path, reserve) = (self.path(recipient)?, self.0.reserve);
-        let job = move || crate::maildir::room(&RealDisk, &path, reserve);
-        on_pool(&self.0.pool, "asking for free space", job).await
+        let (path, reserve, disk) = (self.path(recipient)?, self.options.reserve, self.options.disk.clone());
+        let share = path.clone();
+        let job = move || crate::maildir::room(&*disk, &path, reserve);
+        self.options.on_disk("asking for free space", &share, job).await
     }
 
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared> {
-        let mut all = MboxBatch { pool: self.0.pool.clone(), notes: Vec::new(), parts: Vec::new() };
+        let mut all = MboxBatch { pool: self.options.pool.clone(), notes: Vec::new(), parts: Vec::new() };
         // In the order of the paths, so that two batches cannot wait for each other.
         let mut files: BTreeMap<String, Vec<(usize, Parcel)>> = BTreeMap::new();
         for (place, parcel) in batch.into_iter().enumerate() {
@@ -193,7 +233,7 @@ impl Delivery for Mbox {
             let places: Vec<_> = parcels.iter().map(|(place, _)| *place).collect();
             let planned = match self.lock(&path).await {
                 Ok(locked) => {
-                    on_pool(&self.0.pool, "measuring the messages", move || append::plan(locked, parcels)).await
+                    self.options.on_disk("measuring the messages", &path, move || append::plan(locked, parcels)).await
                 }
                 Err(failure) => Err(failure),
             };
@@ -210,27 +250,47 @@ impl Delivery for Mbox {
     }
 
     async fn recall(&self, rows: Vec<RecallRow>) -> Vec<Recalled> {
-        let mut answers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Some(row) = row.note.as_ref().and_then(Row::parse) else {
-                answers.push(Recalled::Unknown);
-                continue;
-            };
-            if !Path::new(&row.path).exists() {
-                // The volume may not be mounted; or a reader removed the emptied file.
-                let there = crate::maildir::parent(Path::new(&row.path)).is_dir();
-                let text = format!("there is no directory for {}", Escaped::text(&row.path));
-                let wait = || Recalled::Wait(Failure::new(FailureKind::Unavailable, text));
-                answers.push(if there { Recalled::Unknown } else { wait() });
-                continue;
+        let mut answers = vec![Recalled::Unknown; rows.len()];
+        let mut files: BTreeMap<String, Vec<(usize, Row)>> = BTreeMap::new();
+        for (place, row) in rows.iter().enumerate() {
+            if let Some(row) = row.note.as_ref().and_then(Row::parse) {
+                files.entry(row.path.clone()).or_default().push((place, row));
             }
-            let answer = match self.lock(&row.path).await {
-                Ok(locked) => on_pool(&self.0.pool, "reading the mailbox", move || append::recall(&locked, &row)).await,
-                Err(failure) => Err(failure),
-            };
-            answers.push(answer.unwrap_or_else(Recalled::Wait));
+        }
+        for (path, rows) in files {
+            let (places, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+            let recalled = self.recall_in(&path, rows).await;
+            for (at, place) in places.into_iter().enumerate() {
+                answers[place] = match &recalled {
+                    Ok(Some(recalled)) => recalled[at].clone(),
+                    Ok(None) => Recalled::Unknown,
+                    Err(failure) => Recalled::Wait(failure.clone()),
+                };
+            }
         }
         answers
+    }
+}
+
+impl Mbox {
+    fn means(&self) -> Means {
+        let Options { disk, pool, .. } = &self.options;
+        Means { disk: disk.clone(), pool: pool.clone(), synced: self.synced.clone() }
+    }
+
+    /// What became of messages in one mailbox; `None` when the mailbox is no more.
+    async fn recall_in(&self, path: &str, rows: Vec<Row>) -> Result<Option<Vec<Recalled>>, Failure> {
+        let (whose, disk) = (path.to_owned(), self.options.disk.clone());
+        match self.options.on_disk("looking for the mailbox", path, move || Ok(look(&*disk, &whose))).await? {
+            Found::Here => {}
+            Found::Missing => return Ok(None),
+            Found::NoDirectory => {
+                let text = format!("there is no directory for {}", Escaped::text(path));
+                return Err(Failure::new(FailureKind::Unavailable, text));
+            }
+        }
+        let mut locked = self.lock(path).await?;
+        self.options.on_disk("reading the mailbox", path, move || append::recall(&mut locked, &rows).map(Some)).await
     }
 }
 
@@ -254,11 +314,24 @@ impl Prepared for MboxBatch {
             notes.into_iter().map(|note| note.map_or_else(Outcome::Failed, |_| lost())).collect();
         let mut appending = Vec::new();
         for (locked, planned) in parts {
-            appending.push(pool.start(move || append::append(locked, planned)).await);
+            let (path, places) = (locked.path.clone(), planned.iter().map(|(place, _)| *place).collect::<Vec<_>>());
+            match pool.start(&path, DISK_TIMEOUT, move || append::append(locked, planned)).await {
+                Ok(appended) => appending.push((path, places, appended)),
+                // Nothing was appended.
+                Err(lost) => {
+                    let failure = trouble::lost("appending to the mailbox", &path, lost);
+                    places.into_iter().for_each(|place| outcomes[place] = Outcome::Failed(failure.clone()));
+                }
+            }
         }
-        for appended in appending {
-            for (place, outcome) in appended.await.unwrap_or_default() {
-                outcomes[place] = outcome;
+        for (path, places, appended) in appending {
+            // What is asked about in vain may come twice: this is waited for to the end.
+            match appended.end_patiently(DISK_TIMEOUT).await {
+                Ok(appended) => appended.into_iter().for_each(|(place, outcome)| outcomes[place] = outcome),
+                Err(lost) => {
+                    let failure = trouble::lost("appending to the mailbox", &path, lost);
+                    places.into_iter().for_each(|place| outcomes[place] = Outcome::Unknown(failure.clone()));
+                }
             }
         }
         outcomes

@@ -139,6 +139,11 @@ impl Delivery for Smtp {
         self.0.presence(recipient).await
     }
 
+    /// A recipient whose mailbox was full is asked for again, by RCPT TO, before anything is retrieved.
+    async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
+        self.0.room(recipient).await
+    }
+
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared> {
         self.0.prepare(batch).await
     }

@@ -6,6 +6,8 @@ use connectord_delivery::{Failure, FailureKind};
 use connectord_wire::Escaped;
 use rustix::io::Errno;
 
+use crate::pool::Lost;
+
 /// The failure for an error `during` something at `path`.
 pub(crate) fn failure(during: &str, path: &str, error: &io::Error) -> Failure {
     let path = Escaped::text(path);
@@ -34,6 +36,25 @@ pub(crate) fn failure(during: &str, path: &str, error: &io::Error) -> Failure {
 pub(crate) fn late(during: &str, path: &str, waited: std::time::Duration) -> Failure {
     let path = Escaped::text(path);
     let text = format!("no answer from the disk within {} s (during {during} at {path})", waited.as_secs());
+    Failure::new(FailureKind::Unavailable, text)
+}
+
+/// The failure when a job on the disk gave no result.
+pub(crate) fn lost(during: &str, path: &str, lost: Lost) -> Failure {
+    let shown = Escaped::text(path);
+    let text = match lost {
+        Lost::Panicked => return panicked(during),
+        Lost::Late(waited) => return late(during, path, waited),
+        Lost::Hung(silent) => format!(
+            "the disk has not answered an earlier call for {} s (during {during} at {shown}); it is not asked again before \
+             it has",
+            silent.as_secs()
+        ),
+        Lost::Crowded(hung) => format!(
+            "{hung} calls to disks have not returned, and no more are made where none has returned before (during \
+             {during} at {shown})"
+        ),
+    };
     Failure::new(FailureKind::Unavailable, text)
 }
 

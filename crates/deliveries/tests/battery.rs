@@ -29,7 +29,8 @@ async fn maildir_passes() {
     let options = maildir::Options::new(path.parse().unwrap(), "inst");
     let read = |recipient: &Recipient| files(&dir.path().join(&recipient.user).join("Maildir/new"));
     let delivery = Arc::new(maildir::Maildir::new(options));
-    Bench { delivery, recipients: recipients(), read: &read, form: lf }.run().await;
+    Bench { delivery: delivery.clone(), recipients: recipients(), read: &read, form: lf }.run().await;
+    delivery.tidy().await;
     for user in ["ann", "bob"] {
         assert_eq!(files(&dir.path().join(user).join("Maildir/tmp")), Vec::<Vec<u8>>::new());
     }

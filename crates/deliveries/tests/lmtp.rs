@@ -532,6 +532,30 @@ async fn presence_is_asked_once_and_remembered() {
 }
 
 #[tokio::test]
+async fn who_had_no_room_is_asked_for_again_and_nobody_else_is() {
+    let ask = |script: Script, answer: &str| {
+        script
+            .client("MAIL FROM:<> BODY=8BITMIME")
+            .client("RCPT TO:<cid>")
+            .server("250 ok")
+            .server(answer)
+            .client("RSET")
+            .server("250 ok")
+    };
+    let script = ask(hello(), "452 4.2.2 full");
+    let script = ask(script, "452 4.2.2 full");
+    let server = ask(script, "250 2.1.5 ok").listen();
+    let lmtp = lmtp(&server);
+    assert_eq!(lmtp.room(&recipient("ann")).await, Ok(()));
+    assert_eq!(lmtp.presence(&recipient("cid")).await, Ok(Presence::Here));
+    assert_eq!(lmtp.room(&recipient("cid")).await.unwrap_err().kind, FailureKind::OverQuota);
+    for _ in 0..2 {
+        assert_eq!(lmtp.room(&recipient("cid")).await, Ok(()));
+    }
+    server.finish();
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_makes_nothing_wrong_with_the_message() {
     let refused = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

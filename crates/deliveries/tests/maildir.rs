@@ -89,7 +89,9 @@ fn failure(outcome: &Outcome) -> &Failure {
 #[tokio::test]
 async fn a_file_has_its_octets_its_name_its_time_and_its_mode() {
     let home = Home::new();
-    let outcomes = deliver(&Maildir::new(home.options()), vec![parcel("1")]).await;
+    let maildir = Maildir::new(home.options());
+    let outcomes = deliver(&maildir, vec![parcel("1")]).await;
+    maildir.tidy().await;
     let name = format!("1600000000.{}.mx\\0721,S={},W={}", id("1"), FILE.len(), FILE.len() + 7);
     assert_eq!(outcomes, [Outcome::Delivered { detail: name.clone() }]);
     assert_eq!((home.names("new"), home.names("cur"), home.names("tmp")), (vec![name.clone()], vec![], vec![]));
@@ -187,7 +189,7 @@ async fn folders_of_a_maildir_that_is_made_meanwhile_do_not_take_it_for_somethin
         let home = Home::new();
         let maildir = Maildir::new(home.options());
         let into = |key: usize| Parcel {
-            folder: (key % 3 != 0).then(|| format!("Folder {key}")),
+            folder: (!key.is_multiple_of(3)).then(|| format!("Folder {key}")),
             ..parcel(&key.to_string())
         };
         let outcomes = deliver(&maildir, (0..9).map(into).collect()).await;
@@ -388,6 +390,19 @@ async fn the_marker_of_a_killed_process_goes_when_its_batch_is_recalled_and_comm
         assert_eq!(disk.files(TMP).len(), 0);
         assert_eq!(disk.files(NEW).len(), 1);
     }
+}
+
+#[tokio::test]
+async fn what_a_reader_took_is_known_as_delivered_though_the_process_ended_in_order_before_it_could_commit() {
+    let (disk, maildir) = simulated();
+    let prepared = maildir.prepare(vec![parcel("1")]).await;
+    let row = RecallRow { recipient: recipient("ann"), note: prepared.notes()[0].clone().unwrap() };
+    prepared.complete().await;
+    // The state could not be written, so nobody calls `settled`; the program ends and is started again.
+    drop(maildir);
+    on(&disk).sweep(&[recipient("ann")], &[row.note.clone().unwrap()]).await;
+    empty(&disk, NEW, |_| true);
+    assert!(matches!(recall(&disk, &row).await, Recalled::Delivered { .. }));
 }
 
 #[tokio::test]

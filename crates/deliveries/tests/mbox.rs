@@ -112,7 +112,9 @@ async fn a_lock_that_a_killed_process_of_ours_left_is_removed_at_once() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    fs::write(spool.lock_path(), format!("{}\nconnectord {}\n", child.id(), boot.trim())).unwrap();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap();
+    let mark = format!("{}\nconnectord {} {}\n", child.id(), boot.trim(), namespace.display());
+    fs::write(spool.lock_path(), mark).unwrap();
     let outcomes = spool.mbox(|_| {}).prepare(vec![parcel("1", "A: b\r\n\r\n")]).await.complete().await;
     assert!(matches!(outcomes[..], [Outcome::Delivered { .. }]), "{outcomes:?}");
 }

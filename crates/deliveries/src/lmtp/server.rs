@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,17 +23,19 @@ pub(crate) struct Server<L: Link> {
     pool: Arc<Pool<L>>,
     remember: Duration,
     known: Arc<Mutex<HashMap<String, (Instant, Presence)>>>,
+    /// Recipients whose mailbox was full when they were last asked for.
+    full: Arc<Mutex<HashSet<String>>>,
 }
 
 impl<L: Link> Clone for Server<L> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), remember: self.remember, known: self.known.clone() }
+        Self { pool: self.pool.clone(), remember: self.remember, known: self.known.clone(), full: self.full.clone() }
     }
 }
 
 impl<L: Link> Server<L> {
     pub(crate) fn new(settings: L::Settings, bounds: Bounds, remember: Duration) -> Self {
-        Self { pool: Arc::new(Pool::new(settings, bounds)), remember, known: Arc::default() }
+        Self { pool: Arc::new(Pool::new(settings, bounds)), remember, known: Arc::default(), full: Arc::default() }
     }
 
     pub(crate) fn settings(&self) -> &L::Settings {
@@ -54,27 +56,55 @@ impl<L: Link> Server<L> {
         if let Some(presence) = self.remembered(&recipient.address) {
             return Ok(presence);
         }
-        let presence = self.ask(transaction::recipient(&recipient.address)?).await?;
+        let presence = match self.ask(transaction::recipient(&recipient.address)?).await {
+            Ok(()) => Presence::Here,
+            Err(failure) if failure.kind == FailureKind::NoUser => Presence::Absent(failure.text),
+            Err(failure) if failure.kind == FailureKind::OverQuota => {
+                // A full mailbox is somebody's.
+                self.is_full(&recipient.address);
+                Presence::Here
+            }
+            Err(failure) => return Err(failure),
+        };
         self.remember(&recipient.address, &presence);
         Ok(presence)
     }
 
+    /// Whether a recipient whose mailbox was full has room again. Nobody else is asked for.
+    pub(crate) async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
+        if !self.full().contains(&recipient.address) {
+            return Ok(());
+        }
+        match self.ask(transaction::recipient(&recipient.address)?).await {
+            Err(failure) if failure.kind == FailureKind::OverQuota => Err(failure),
+            // Whatever else is wrong shows when mail is delivered.
+            _ => {
+                self.full().remove(&recipient.address);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_full(&self, address: &str) {
+        let mut full = self.full();
+        if full.len() < MAX_PRESENCE {
+            full.insert(address.to_owned());
+        }
+    }
+
+    fn full(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for one recipient, in a transaction that ends there.
-    async fn ask(&self, recipient: Address) -> Result<Presence, Failure> {
+    async fn ask(&self, recipient: Address) -> Result<(), Failure> {
         let _permit = self.pool.permits(1).await?;
         let envelope = Envelope { reverse_path: Address::null(), recipients: vec![recipient], size_octets: None };
         let (link, begun) = self.pool.begin(&envelope).await?;
         self.pool.reset(link).await;
-        let result = match begun {
+        match begun {
             Begun::SenderRefused(failure) => Err(failure),
             Begun::Answered(mut results) => results.pop().unwrap_or(Ok(())),
-        };
-        match result {
-            Ok(()) => Ok(Presence::Here),
-            Err(failure) if failure.kind == FailureKind::NoUser => Ok(Presence::Absent(failure.text)),
-            // A full mailbox is somebody's.
-            Err(failure) if failure.kind == FailureKind::OverQuota => Ok(Presence::Here),
-            Err(failure) => Err(failure),
         }
     }
 
@@ -121,8 +151,10 @@ impl<L: Link> Server<L> {
             .map(|note| note.unwrap_or_else(|| Err(crate::trouble::panicked("sending an envelope"))))
             .collect();
         for (parcel, note) in batch.iter().zip(&notes) {
-            if note.as_ref().is_err_and(|failure| failure.kind == FailureKind::NoUser) {
-                self.known().remove(&parcel.recipient.address);
+            match note.as_ref().err().map(|failure| failure.kind) {
+                Some(FailureKind::NoUser) => drop(self.known().remove(&parcel.recipient.address)),
+                Some(FailureKind::OverQuota) => self.is_full(&parcel.recipient.address),
+                _ => {}
             }
         }
         Box::new(Batch { pool: self.pool.clone(), notes, ready })

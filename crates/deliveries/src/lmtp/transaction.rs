@@ -9,7 +9,8 @@ use connectord_lmtp::Address;
 use connectord_mail::{Body, DeliveryId};
 
 use super::link::Begun;
-use crate::DiskPool;
+use crate::pool::{DISK_TIMEOUT, SPOOL};
+use crate::{DiskPool, trouble};
 
 /// How much of a message is in memory at once, in octets.
 pub(crate) const PIECE: usize = 64 * 1024;
@@ -135,8 +136,9 @@ impl Pieces {
             return self.next_blocking();
         }
         let (body, offset) = (self.body.clone(), self.offset);
-        let piece = DiskPool::shared().run(move || read(body.as_ref(), offset)).await;
-        let piece = piece.map_err(|_| io::Error::other("a panic while reading"))??;
+        let piece = DiskPool::shared().run(SPOOL, DISK_TIMEOUT, move || read(body.as_ref(), offset)).await;
+        let lost = |lost| io::Error::other(trouble::lost("reading the message", SPOOL, lost).text);
+        let piece = piece.map_err(lost)??;
         self.offset += piece.len() as u64;
         Ok(piece)
     }

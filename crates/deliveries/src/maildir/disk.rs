@@ -2,19 +2,21 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use connectord_mail::UnixTime;
 use rustix::fs::{
-    AtFlags, Dir as Entries, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fchown, fstat,
-    fsync, futimens, linkat, mkdirat, open, openat, renameat_with, statvfs, unlinkat,
+    AtFlags, Dir as Entries, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps,
+    UTIME_OMIT, fchmod, fchown, fcntl_lock, fstat, fsync, futimens, linkat, mkdirat, open, openat, renameat_with,
+    statat, statvfs, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
-/// What Maildir delivery asks of the machine: its disk, its clock, and which boot this is.
+/// What Maildir and mbox delivery ask of the machine: its disk, its clock, and which boot this is.
 ///
 /// All calls block. Tests put a simulated disk here, which forgets what was not synced.
 pub trait Disk: Send + Sync {
@@ -23,6 +25,13 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the system says, as for every call here.
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>>;
+
+    /// Opens a directory by its path for what is in it, which needs no permission to read the directory itself. It can
+    /// be neither synced nor listed.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn pass_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>>;
 
     /// Free and total octets of the file system that holds `path`.
     ///
@@ -35,6 +44,12 @@ pub trait Disk: Send + Sync {
 
     /// A text that is another one after each start of the machine; empty where that is not known.
     fn boot_id(&self) -> String;
+
+    /// Two lines that name this process in a lock file: its number, and of which machine, boot and container.
+    fn owner(&self) -> String;
+
+    /// Whether the process that such lines name is certainly no more.
+    fn is_gone(&self, owner: &str) -> bool;
 }
 
 /// An open directory. Names are single components; a symbolic link is never followed.
@@ -63,7 +78,7 @@ pub trait DiskDir: Send + Sync {
     /// `ENOTEMPTY` when there is something in it.
     fn remove_dir(&self, name: &str) -> io::Result<()>;
 
-    /// Makes a file that is not there, mode 0600, for writing.
+    /// Makes a file that is not there, mode 0600, for reading and writing.
     ///
     /// # Errors
     /// `EEXIST` when it is there.
@@ -74,6 +89,18 @@ pub trait DiskDir: Send + Sync {
     /// # Errors
     /// What the system says.
     fn open_file(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file that is there for reading and writing.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_update(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// What is under a name.
+    ///
+    /// # Errors
+    /// `ENOENT` when nothing is.
+    fn stat_of(&self, name: &str) -> io::Result<Stat>;
 
     /// Opens a file that is there for appending.
     ///
@@ -130,6 +157,31 @@ pub trait DiskFile: Send {
     /// What the system says.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// Reads some octets from an offset on; 0 at the end.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some octets at an offset and says how many.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write_at(&mut self, octets: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Cuts the file off.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn truncate(&mut self, size_octets: u64) -> io::Result<()>;
+
+    /// Takes the fcntl lock of the whole file; false when another process has it. It is this process's, and goes when any
+    /// descriptor of the file is closed.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn try_lock(&self) -> io::Result<bool>;
+
     /// Sets the time of the last change.
     ///
     /// # Errors
@@ -167,6 +219,10 @@ pub struct Stat {
     pub group: u32,
     /// Size in octets.
     pub size_octets: u64,
+    /// Time of the last change.
+    pub modified: UnixTime,
+    /// Whether it is a regular file.
+    pub is_file: bool,
 }
 
 /// Room on a file system.
@@ -187,6 +243,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealDir(open(path, DIRECTORY, Mode::empty())?)))
     }
 
+    fn pass_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>> {
+        Ok(Arc::new(RealDir(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)))
+    }
+
     fn space(&self, path: &Path) -> io::Result<Space> {
         let space = statvfs(path)?;
         let octets = |blocks: u64| blocks.saturating_mul(space.f_frsize);
@@ -202,6 +262,24 @@ impl Disk for RealDisk {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         text.trim().to_owned()
     }
+
+    fn owner(&self) -> String {
+        format!("{}\n{}\n", std::process::id(), self.realm())
+    }
+
+    fn is_gone(&self, owner: &str) -> bool {
+        let mut lines = owner.lines();
+        let (pid, realm) = (lines.next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw), lines.next());
+        realm == Some(&self.realm()) && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    }
+}
+
+impl RealDisk {
+    /// Where process numbers mean the same: this boot of this machine, and within it this namespace of processes.
+    fn realm(&self) -> String {
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        format!("connectord {} {}", self.boot_id(), namespace.display())
+    }
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
@@ -211,13 +289,7 @@ struct RealDir(OwnedFd);
 
 impl DiskDir for RealDir {
     fn stat(&self) -> io::Result<Stat> {
-        let stat = fstat(&self.0)?;
-        Ok(Stat {
-            place: (stat.st_dev, stat.st_ino),
-            mode: stat.st_mode & 0o7777,
-            group: stat.st_gid,
-            size_octets: u64::try_from(stat.st_size).unwrap_or(0),
-        })
+        Ok(stat_from(fstat(&self.0)?))
     }
 
     fn open_dir(&self, name: &str) -> io::Result<Arc<dyn DiskDir>> {
@@ -238,7 +310,7 @@ impl DiskDir for RealDir {
     }
 
     fn create_new(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let flags = FILE.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::WRONLY);
+        let flags = FILE.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::RDWR);
         Ok(Box::new(RealFile(openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())))
     }
 
@@ -248,6 +320,14 @@ impl DiskDir for RealDir {
             return Err(io::Error::other("it is not a file"));
         }
         Ok(Box::new(RealFile(file)))
+    }
+
+    fn open_update(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(openat(&self.0, name, FILE.union(OFlags::RDWR), Mode::empty())?.into())))
+    }
+
+    fn stat_of(&self, name: &str) -> io::Result<Stat> {
+        Ok(stat_from(statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     fn open_append(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -306,6 +386,26 @@ impl DiskFile for RealFile {
         self.0.read(buffer)
     }
 
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(&self.0, buffer, offset)
+    }
+
+    fn write_at(&mut self, octets: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(&self.0, octets, offset)
+    }
+
+    fn truncate(&mut self, size_octets: u64) -> io::Result<()> {
+        self.0.set_len(size_octets)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match fcntl_lock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::ACCESS | Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn set_modified(&mut self, time: UnixTime) -> io::Result<()> {
         let last_modification = Timespec { tv_sec: time.0, tv_nsec: 0 };
         // The time of the last access stays: programs that clean `tmp/` go by it.
@@ -325,12 +425,17 @@ impl DiskFile for RealFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        let stat = self.0.metadata()?;
-        Ok(Stat {
-            place: (stat.dev(), stat.ino()),
-            mode: stat.mode() & 0o7777,
-            group: stat.gid(),
-            size_octets: stat.size(),
-        })
+        Ok(stat_from(fstat(&self.0)?))
+    }
+}
+
+fn stat_from(stat: rustix::fs::Stat) -> Stat {
+    Stat {
+        place: (stat.st_dev, stat.st_ino),
+        mode: stat.st_mode & 0o7777,
+        group: stat.st_gid,
+        size_octets: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: UnixTime(stat.st_mtime),
+        is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
     }
 }

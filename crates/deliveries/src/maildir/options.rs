@@ -29,7 +29,7 @@ pub struct Options {
     /// Longest wait for the disk, or for another batch into the same Maildir; default 5 min.
     ///
     /// A call into a disk that hangs cannot be ended; its thread stays with it, and the Maildir stays closed for
-    /// others until it comes back.
+    /// others until it comes back. Once it has hung for 30 s they are told so at once ([`crate::PoolLimits::hung_after`]).
     pub disk_timeout: Duration,
     /// The threads that do the work; default those of the process, [`DiskPool::shared`].
     pub pool: DiskPool,

@@ -9,7 +9,7 @@ use super::note::Row;
 use super::shelf::Shelf;
 use super::stage::{Held, Ready, unlink};
 use super::{quota, write};
-use crate::trouble;
+use crate::{pool, trouble};
 
 /// Publishes a batch's files in one Maildir, in order, and answers for each.
 pub(super) fn publish(held: &Arc<Held>, ready: Vec<(usize, Ready)>) -> Vec<(usize, Outcome)> {
@@ -23,6 +23,7 @@ pub(super) fn publish(held: &Arc<Held>, ready: Vec<(usize, Ready)>) -> Vec<(usiz
                     held.made(|made| made.files.remove(name));
                 }),
             };
+            pool::beat();
             (place, ready, moved)
         })
         .collect();

@@ -13,7 +13,7 @@ use super::write;
 use crate::trouble;
 
 /// A row older than this proves nothing: Dovecot and others clean `tmp/` after 36 hours.
-const PROOF: Duration = Duration::from_secs(24 * 3600);
+pub(super) const PROOF: Duration = Duration::from_secs(24 * 3600);
 
 /// Finds out, and publishes what is whole in `tmp/`. All rows are of this Maildir.
 pub(super) fn recall(disk: &dyn Disk, shelf: &Shelf, rows: &[Row]) -> Vec<Recalled> {
@@ -79,7 +79,10 @@ fn find(
     if let Some((part, found)) = delivered(id) {
         // After a power failure the old name may have come back beside the new one.
         let _ = unlink(shelf, &name);
-        return Found::In(part, found);
+        return match part {
+            Part::Cur => Found::In(part, found),
+            Part::New => name_anew(shelf, id, &found, &name),
+        };
     }
     match write::digest_of(&*shelf.tmp, &name) {
         Ok(found) if found == (staged.size_octets, staged.digest.clone()) => match publish::rename(shelf, &name, row) {
@@ -96,6 +99,27 @@ fn find(
             })
         }
         Err(error) => Found::Settled(Recalled::Wait(trouble::failure("reading tmp", &shelf.path, &error))),
+    }
+}
+
+/// What was found in `new/`. Whoever put it there may have died of a sync that failed: then another one that succeeds says
+/// nothing, and the name is made once more to be synced.
+fn name_anew(shelf: &Shelf, id: connectord_mail::DeliveryId, found: &str, name: &str) -> Found {
+    let failed =
+        |error| Found::Settled(Recalled::Wait(trouble::failure("naming a message in new/", &shelf.path, &error)));
+    match shelf.name_anew(found, name) {
+        Ok(()) => Found::In(Part::New, found.to_owned()),
+        // A reader was there meanwhile.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            match shelf.delivered(&[id].into()).map(|mut there| there.remove(&id)) {
+                Ok(Some((part, found))) => Found::In(part, found),
+                Ok(None) => {
+                    Found::Settled(Recalled::Delivered { detail: format!("{found}, taken by a reader just now") })
+                }
+                Err(error) => failed(error),
+            }
+        }
+        Err(error) => failed(error),
     }
 }
 

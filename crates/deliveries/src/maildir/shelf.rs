@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Disk, DiskDir, Space};
 use super::names;
 use super::options::{Create, Reserve};
-use crate::trouble;
+use crate::{pool, trouble};
 
 /// An open Maildir: its directories as descriptors, so that nothing that happens to the path moves our work elsewhere.
 #[derive(Clone)]
@@ -172,6 +172,7 @@ impl Shelf {
         // A reader moves from new/ to cur/: in this order none is overlooked.
         for (part, dir) in [(Part::New, &self.new), (Part::Cur, &self.cur)] {
             dir.each_name(&mut |name| {
+                pool::beat();
                 let id = names::id_of(name).filter(|id| wanted.contains(id));
                 if let (Some(id), Ok(name)) = (id, std::str::from_utf8(name)) {
                     found.insert(id, (part, name.to_owned()));
@@ -179,6 +180,17 @@ impl Shelf {
             })?;
         }
         Ok(found)
+    }
+
+    /// Takes a message from `new/` to `tmp/` and back, so that a sync of `new/` is about its name whatever became of
+    /// earlier ones. Killed in between, it is in `tmp/` under the name that a recall looks for.
+    pub(super) fn name_anew(&self, name: &str, in_tmp: &str) -> io::Result<()> {
+        self.new.rename_into(name, &*self.tmp, in_tmp)?;
+        self.tmp.rename_into(in_tmp, &*self.new, name).map_err(|error| match error.kind() {
+            // Not to be taken for a reader's work.
+            io::ErrorKind::NotFound => io::Error::other("somebody removed it from tmp/"),
+            _ => error,
+        })
     }
 
     pub(super) fn part(&self, part: Part) -> &dyn DiskDir {

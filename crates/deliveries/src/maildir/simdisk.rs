@@ -1,8 +1,9 @@
 //! A disk for tests that forgets what was not synced, and fails where it is told to.
 //!
 //! A file's octets survive a power failure only if the file was synced, a name only if its directory was; a rename is
-//! two changes in two directories, each on its own. What was not synced survives or not, as the seed has it. A sync
-//! that fails loses what it covered for good, and the next one succeeds, as on Linux.
+//! two changes in two directories, each on its own. What was not synced survives or not, as the seed has it: whole, up to
+//! some octet, or with nothing but zeros behind it. A sync that fails loses what it covered for good, and the next one
+//! succeeds, as on Linux.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,6 +36,8 @@ pub enum Call {
     Make,
     /// Writing.
     Write,
+    /// Cutting a file off.
+    Truncate,
     /// Changing time, mode or group.
     Change,
     /// Syncing a file.
@@ -56,7 +59,9 @@ struct World {
     next_node: u64,
     calls: Vec<Call>,
     fault: Option<(usize, Fault)>,
+    second: Option<(usize, Fault)>,
     kill_at: Option<usize>,
+    empty_at: Option<(usize, String)>,
     crashed: bool,
     /// Changes at each restart, so that what an earlier process holds open is dead.
     process: u64,
@@ -68,8 +73,26 @@ struct World {
 
 #[derive(Clone)]
 enum Node {
-    File { data: Vec<u8>, durable: Vec<u8>, lost: bool, time: i64 },
+    File { data: Vec<u8>, durable: Vec<u8>, lost: Lost, time: i64 },
     Dir { names: BTreeMap<String, u64>, durable: BTreeMap<String, u64>, lost: BTreeSet<String>, mode: u32 },
+}
+
+/// Where octets are in memory and will never be on the disk, as a sync that covered them failed.
+type Lost = Option<(usize, usize)>;
+
+/// What a sync that succeeds makes durable: of what was lost, zeros.
+fn syncable(data: &[u8], lost: Lost) -> Vec<u8> {
+    let mut durable = data.to_vec();
+    if let Some((from, to)) = lost {
+        let end = to.min(durable.len());
+        durable[from.min(end)..end].fill(0);
+    }
+    durable
+}
+
+/// How many octets both begin with.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 const ROOT: u64 = 1;
@@ -83,7 +106,9 @@ impl Default for SimDisk {
             next_node: 2,
             calls: Vec::new(),
             fault: None,
+            second: None,
             kill_at: None,
+            empty_at: None,
             crashed: false,
             process: 0,
             boot: 0,
@@ -124,7 +149,7 @@ impl SimDisk {
         let mut world = self.world();
         let dir = world.find(dir).expect("a test makes directories first");
         let time = world.now;
-        world.add(dir, name, Node::File { data: octets.to_vec(), durable: Vec::new(), lost: false, time });
+        world.add(dir, name, Node::File { data: octets.to_vec(), durable: Vec::new(), lost: None, time });
         world.settle();
     }
 
@@ -157,9 +182,19 @@ impl SimDisk {
         world.fault = Some((number, fault));
     }
 
+    /// The call with this number fails too, beside what [`SimDisk::fail_at`] does.
+    pub fn also_fail_at(&self, number: usize, error: i32) {
+        self.world().second = Some((number, Fault::Error(error)));
+    }
+
     /// The process is killed before the call with this number, beside what [`SimDisk::fail_at`] does.
     pub fn kill_at(&self, number: usize) {
         self.world().kill_at = Some(number);
+    }
+
+    /// Before the call with this number another program removes all files of a directory, durably.
+    pub fn empty_at(&self, number: usize, path: &str) {
+        self.world().empty_at = Some((number, path.to_owned()));
     }
 
     /// No fault any more; the calls so far.
@@ -183,7 +218,7 @@ impl SimDisk {
     pub fn restart(&self) {
         let mut world = self.world();
         world.crashed = false;
-        (world.fault, world.kill_at) = (None, None);
+        (world.fault, world.second, world.kill_at) = (None, None, None);
         world.process += 1;
     }
 
@@ -191,7 +226,7 @@ impl SimDisk {
     pub fn power_failure(&self, seed: u64) {
         let mut world = self.world();
         world.crashed = false;
-        (world.fault, world.kill_at) = (None, None);
+        (world.fault, world.second, world.kill_at) = (None, None, None);
         world.process += 1;
         world.boot += 1;
         let mut random = Random(seed);
@@ -199,15 +234,22 @@ impl SimDisk {
             match node {
                 Node::File { data, durable, lost, .. } => {
                     if *data != *durable {
-                        let whole = std::mem::take(data);
-                        *data = match random.below(3) {
-                            0 if !*lost => whole,
-                            1 => whole[..random.below(whole.len() + 1)].to_vec(),
+                        let mut whole = syncable(data, *lost);
+                        // What was durable before, and not changed since, is not touched.
+                        let kept = common(&whole, durable);
+                        let end = kept + random.below(whole.len() - kept + 1);
+                        *data = match random.below(4) {
+                            0 => whole,
+                            1 => whole[..end].to_vec(),
+                            2 => {
+                                whole[end..].fill(0);
+                                whole
+                            }
                             _ => durable.clone(),
                         };
                         durable.clone_from(data);
                     }
-                    *lost = false;
+                    *lost = None;
                 }
                 Node::Dir { names, durable, lost, .. } => {
                     let all: BTreeSet<_> = names.keys().chain(durable.keys()).cloned().collect();
@@ -253,11 +295,19 @@ impl SimDisk {
         }
         let number = world.calls.len();
         world.calls.push(call);
+        if let Some((_, path)) = world.empty_at.take_if(|(at, _)| *at == number)
+            && let Some(dir) = world.find(&path)
+            && let Some(Node::Dir { names, durable, .. }) = world.nodes.get_mut(&dir)
+        {
+            names.clear();
+            durable.clear();
+        }
         if world.kill_at == Some(number) {
             world.crashed = true;
             return Err(io::Error::other("the process is dead"));
         }
-        match world.fault {
+        let fault = world.fault.filter(|(at, _)| *at == number).or(world.second);
+        match fault {
             Some((at, Fault::Crash)) if at == number => {
                 world.crashed = true;
                 Err(io::Error::other("the process is dead"))
@@ -333,12 +383,13 @@ impl World {
     }
 
     fn stat(&self, id: u64) -> Stat {
-        let (mode, size) = match self.nodes.get(&id) {
-            Some(Node::Dir { mode, .. }) => (*mode, 0),
-            Some(Node::File { data, .. }) => (0o600, data.len() as u64),
-            None => (0, 0),
+        let (mode, size_octets, modified) = match self.nodes.get(&id) {
+            Some(Node::Dir { mode, .. }) => (*mode, 0, 0),
+            Some(Node::File { data, time, .. }) => (0o600, data.len() as u64, *time),
+            None => (0, 0, 0),
         };
-        Stat { place: (self.device, id), mode, group: 0, size_octets: size }
+        let is_file = matches!(self.nodes.get(&id), Some(Node::File { .. }));
+        Stat { place: (self.device, id), mode, group: 0, size_octets, modified: UnixTime(modified), is_file }
     }
 }
 
@@ -359,6 +410,10 @@ impl Disk for SimDisk {
         }
     }
 
+    fn pass_dir(&self, path: &Path) -> io::Result<Arc<dyn DiskDir>> {
+        self.open_dir(path)
+    }
+
     fn space(&self, path: &Path) -> io::Result<Space> {
         self.open_dir(path)?;
         Ok(Space { free_octets: self.world().free_octets, total_octets: 1 << 40 })
@@ -370,6 +425,17 @@ impl Disk for SimDisk {
 
     fn boot_id(&self) -> String {
         format!("boot-{}", self.world().boot)
+    }
+
+    fn owner(&self) -> String {
+        let world = self.world();
+        format!("{}\nboot-{}\n", world.process, world.boot)
+    }
+
+    fn is_gone(&self, owner: &str) -> bool {
+        let world = self.world();
+        let (process, boot) = owner.split_once('\n').unwrap_or_default();
+        boot.trim() == format!("boot-{}", world.boot) && process.parse() != Ok(world.process)
     }
 }
 
@@ -429,7 +495,7 @@ impl DiskDir for SimDir {
             return Err(errno(Errno::EXIST));
         }
         let time = world.now;
-        let id = world.add(self.id, name, Node::File { data: Vec::new(), durable: Vec::new(), lost: false, time });
+        let id = world.add(self.id, name, Node::File { data: Vec::new(), durable: Vec::new(), lost: None, time });
         Ok(Box::new(SimFile { disk: self.disk.clone(), id, process: self.process, at: 0 }))
     }
 
@@ -437,6 +503,16 @@ impl DiskDir for SimDir {
         self.disk.call(Call::Look, self.process)?;
         let id = self.child(&self.disk.world(), name)?;
         Ok(Box::new(SimFile { disk: self.disk.clone(), id, process: self.process, at: 0 }))
+    }
+
+    fn open_update(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.open_file(name)
+    }
+
+    fn stat_of(&self, name: &str) -> io::Result<Stat> {
+        self.disk.call(Call::Look, self.process)?;
+        let world = self.disk.world();
+        Ok(world.stat(self.child(&world, name)?))
     }
 
     fn open_append(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -534,6 +610,50 @@ impl DiskFile for SimFile {
         }
     }
 
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.call(Call::Look, self.process)?;
+        match self.disk.world().nodes.get(&self.id) {
+            Some(Node::File { data, .. }) => {
+                let rest = usize::try_from(offset).ok().and_then(|at| data.get(at..)).unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&rest[..count]);
+                Ok(count)
+            }
+            _ => Err(errno(Errno::ISDIR)),
+        }
+    }
+
+    fn write_at(&mut self, octets: &[u8], offset: u64) -> io::Result<usize> {
+        let taken = match self.disk.call(Call::Write, self.process)? {
+            Due::Short => octets.len().min(1),
+            _ => octets.len(),
+        };
+        let at = usize::try_from(offset).map_err(|_| errno(Errno::FBIG))?;
+        if let Some(Node::File { data, lost, .. }) = self.disk.world().nodes.get_mut(&self.id) {
+            let end = at + taken;
+            data.resize(data.len().max(end), 0);
+            data[at..end].copy_from_slice(&octets[..taken]);
+            // What is written anew is written when it is synced.
+            *lost =
+                lost.map(|(from, to)| if at <= from { (from.max(end), to) } else { (from, to) }).filter(|l| l.0 < l.1);
+        }
+        Ok(taken)
+    }
+
+    fn truncate(&mut self, size_octets: u64) -> io::Result<()> {
+        self.disk.call(Call::Truncate, self.process)?;
+        let size = usize::try_from(size_octets).map_err(|_| errno(Errno::FBIG))?;
+        if let Some(Node::File { data, lost, .. }) = self.disk.world().nodes.get_mut(&self.id) {
+            data.resize(size, 0);
+            *lost = lost.map(|(from, to)| (from, to.min(size))).filter(|(from, to)| from < to);
+        }
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.disk.call(Call::Look, self.process).map(|_| true)
+    }
+
     fn set_modified(&mut self, to: UnixTime) -> io::Result<()> {
         self.disk.call(Call::Change, self.process)?;
         if let Some(Node::File { time, .. }) = self.disk.world().nodes.get_mut(&self.id) {
@@ -549,14 +669,13 @@ impl DiskFile for SimFile {
     fn sync(&mut self) -> io::Result<()> {
         let due = self.disk.call(Call::SyncFile, self.process)?;
         match (self.disk.world().nodes.get_mut(&self.id), due) {
-            (Some(Node::File { lost, .. }), Due::Fail(error)) => {
-                *lost = true;
+            (Some(Node::File { data, durable, lost, .. }), Due::Fail(error)) => {
+                let from = common(data, durable).min(lost.map_or(usize::MAX, |(from, _)| from));
+                *lost = Some((from, data.len())).filter(|(from, to)| from < to);
                 Err(io::Error::from_raw_os_error(error))
             }
             (Some(Node::File { data, durable, lost, .. }), _) => {
-                if !*lost {
-                    durable.clone_from(data);
-                }
+                *durable = syncable(data, *lost);
                 Ok(())
             }
             _ => Err(errno(Errno::IO)),

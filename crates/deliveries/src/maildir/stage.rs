@@ -58,7 +58,7 @@ impl Drop for Held {
             return;
         }
         let (shelf, batch) = (self.shelf.clone(), self.batch.clone());
-        self.pool.submit(move || {
+        self.pool.submit(&self.at.mailbox, move || {
             undo(&shelf, &batch, made);
             drop(writer);
         });
@@ -118,9 +118,9 @@ pub(super) type Staged = (Arc<Held>, Vec<(usize, Result<Ready, Failure>)>);
 
 /// Stages a batch's parcels of one Maildir, on several threads; the answer comes when the last one is done.
 pub(super) fn stage(held: Held, parcels: Vec<(usize, Parcel)>, means: Means, answer: oneshot::Sender<Staged>) {
-    let pool = held.pool.clone();
+    let (pool, share) = (held.pool.clone(), held.at.mailbox.clone());
     let lanes = parcels.len().clamp(1, LANES.min(pool.threads()));
-    pool.clone().submit(move || {
+    pool.clone().submit(&share.clone(), move || {
         let (boot, now) = (means.disk.boot_id(), means.disk.now());
         let results = begin(&held, &parcels, &means);
         let work = Arc::new(Work {
@@ -136,7 +136,7 @@ pub(super) fn stage(held: Held, parcels: Vec<(usize, Parcel)>, means: Means, ans
         });
         for _ in 1..lanes {
             let work = work.clone();
-            pool.submit(move || work.lane());
+            pool.submit(&share, move || work.lane());
         }
         work.lane();
     });
@@ -173,6 +173,18 @@ fn begin(held: &Held, parcels: &[(usize, Parcel)], means: &Means) -> Vec<OnceLoc
                 let mut synced = HashMap::new();
                 for (at, (_, parcel)) in parcels.iter().enumerate() {
                     let Some((part, name)) = earlier.get(&parcel.id) else { continue };
+                    // An earlier attempt may have failed at the sync of new/: then another sync says nothing of this name.
+                    // What a reader took meanwhile is delivered.
+                    let named = match part {
+                        Part::New => held.shelf.name_anew(name, &held.batch.file(parcel.id)),
+                        Part::Cur => Ok(()),
+                    };
+                    if let Err(error) = named
+                        && error.kind() != io::ErrorKind::NotFound
+                    {
+                        settle(at, Err(trouble::failure("naming a message in new/", &held.shelf.path, &error)));
+                        continue;
+                    }
                     let durable = synced.entry(*part).or_insert_with(|| sync_part(&held.shelf, *part));
                     let row = Row { at: held.at.clone(), target: name.clone(), staged: None };
                     settle(at, durable.clone().map(|()| Ready::There { row }));

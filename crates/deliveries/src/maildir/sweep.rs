@@ -7,85 +7,79 @@ use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskDir};
 use super::note::{self, Batch, Leftover, Row};
+use super::shelf::Where;
 use super::stage::Held;
+use crate::pool;
 
-/// How long a marker outlives its batch. The engine has long committed the outcomes by then; until it has, the marker
-/// is what tells a message that a reader took from one that was never published.
-const KEEP: Duration = Duration::from_secs(600);
+/// How long a marker outlives its batch when nobody says that the outcomes are committed: as long as it can prove that a
+/// reader took a message which was published. The end of the process takes none away: the state may have failed before.
+const KEEP: Duration = super::recall::PROOF;
 /// Markers kept at most; beyond that the oldest go early.
 const MAX_KEPT: usize = 4096;
 
-/// Markers of completed batches that are to be unlinked.
-#[derive(Default)]
-pub(super) struct Settled(Mutex<VecDeque<(Instant, String, String)>>);
+/// A marker that is to be unlinked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Marker {
+    pub(super) at: Where,
+    name: String,
+}
 
-impl Settled {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, String, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Marker {
+    pub(super) fn new(at: Where, batch: &Batch) -> Self {
+        Self { at, name: batch.marker() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+    /// What stays goes later, or is swept at the next start.
+    pub(super) fn unlink(&self, disk: &dyn Disk) {
+        pool::beat();
+        let _ = disk.open_dir(&Path::new(&self.at.path()).join("tmp")).and_then(|tmp| tmp.unlink(&self.name));
+    }
+}
+
+/// Markers of completed batches that are to be unlinked.
+#[derive(Default)]
+pub(super) struct Settled(Mutex<VecDeque<(Instant, Marker)>>);
+
+impl Settled {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, Marker)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over a published batch's marker, which otherwise would go with the batch.
     pub(super) fn take_over(&self, held: &Held) {
         // With files left something failed, and the batch's end takes the marker away before them.
         if held.made(|made| made.files.is_empty() && std::mem::take(&mut made.marker)) {
-            self.lock().push_back((Instant::now(), held.at.path(), held.batch.marker()));
+            self.lock().push_back((Instant::now(), Marker::new(held.at.clone(), &held.batch)));
         }
     }
 
-    pub(super) fn has_expired(&self) -> bool {
-        let settled = self.lock();
-        settled.len() > MAX_KEPT || settled.front().is_some_and(|(since, ..)| since.elapsed() >= KEEP)
-    }
-
-    pub(super) fn unlink_expired(&self, disk: &dyn Disk) {
-        while self.has_expired() {
-            self.unlink_first(disk);
-        }
-    }
-
-    pub(super) fn unlink_all(&self, disk: &dyn Disk) {
-        while self.unlink_first(disk) {}
-    }
-
-    /// Unlinks these of them.
-    pub(super) fn unlink(&self, disk: &dyn Disk, markers: &HashSet<String>) {
+    /// Takes out those that have been kept long enough, and the oldest when there are too many.
+    pub(super) fn expired(&self) -> Vec<Marker> {
         let mut kept = self.lock();
-        let (going, staying) =
-            std::mem::take(&mut *kept).into_iter().partition(|(_, _, marker)| markers.contains(marker));
+        let old = kept.iter().take_while(|(since, _)| since.elapsed() >= KEEP).count();
+        let count = old.max(kept.len().saturating_sub(MAX_KEPT));
+        kept.drain(..count).map(|(_, marker)| marker).collect()
+    }
+
+    /// Takes out all.
+    pub(super) fn all(&self) -> Vec<Marker> {
+        self.lock().drain(..).map(|(_, marker)| marker).collect()
+    }
+
+    /// Takes out these.
+    pub(super) fn these(&self, markers: &HashSet<Marker>) -> Vec<Marker> {
+        let mut kept = self.lock();
+        let (going, staying): (VecDeque<_>, _) =
+            std::mem::take(&mut *kept).into_iter().partition(|(_, marker)| markers.contains(marker));
         *kept = staying;
-        drop(kept);
-        let going: VecDeque<(Instant, String, String)> = going;
-        for (_, path, marker) in going {
-            // What stays is swept at the next start.
-            let _ = disk.open_dir(&Path::new(&path).join("tmp")).and_then(|tmp| tmp.unlink(&marker));
-        }
-    }
-
-    fn unlink_first(&self, disk: &dyn Disk) -> bool {
-        let first = self.lock().pop_front();
-        let Some((_, path, marker)) = first else { return false };
-        // What stays is swept at the next start.
-        let _ = disk.open_dir(&Path::new(&path).join("tmp")).and_then(|tmp| tmp.unlink(&marker));
-        true
+        going.into_iter().map(|(_, marker)| marker).collect()
     }
 }
 
-/// The batch that a row was in, and the path of its Maildir.
-pub(super) fn batch(row: Row) -> Option<(String, Batch)> {
-    let path = row.at.path();
-    row.staged.map(|staged| (path, Batch { instance: staged.instance, number: staged.batch }))
-}
-
-/// Unlinks the markers of batches of an earlier process, all of whose rows have been recalled and committed.
-pub(super) fn unlink_recalled(disk: &dyn Disk, markers: &HashSet<(String, String)>) {
-    for (path, marker) in markers {
-        // What stays is swept at the next start.
-        let _ = disk.open_dir(&Path::new(path).join("tmp")).and_then(|tmp| tmp.unlink(marker));
-    }
+/// The batch that a row was in, and its Maildir.
+pub(super) fn batch(row: Row) -> Option<(Where, Batch)> {
+    let Row { at, staged, .. } = row;
+    staged.map(|staged| (at, Batch { instance: staged.instance, number: staged.batch }))
 }
 
 /// The names in `tmp/` that a row speaks of.
@@ -110,6 +104,7 @@ pub(super) fn sweep(disk: &dyn Disk, mailbox: &str, instance: &str, nonce: &str,
     let in_folders: usize = folders
         .into_iter()
         .filter_map(|folder| root.open_dir(&folder).ok())
+        .inspect(|_| pool::beat())
         .map(|folder| sweep_one(&*folder, instance, nonce, keep))
         .sum();
     in_folders + sweep_one(&*root, instance, nonce, keep)
@@ -119,6 +114,7 @@ fn sweep_one(maildir: &dyn DiskDir, instance: &str, nonce: &str, keep: &HashSet<
     let Ok(tmp) = maildir.open_dir("tmp") else { return 0 };
     let (mut markers, mut files) = (Vec::new(), Vec::new());
     let listed = tmp.each_name(&mut |name| {
+        pool::beat();
         let Ok(text) = std::str::from_utf8(name) else { return };
         match Leftover::of(name, instance) {
             Some(Leftover::Marker { batch }) if !note::is_of_process(batch, nonce) => markers.push(text.to_owned()),
@@ -130,5 +126,10 @@ fn sweep_one(maildir: &dyn DiskDir, instance: &str, nonce: &str, keep: &HashSet<
         return 0;
     }
     // Markers first, as everywhere: while one is there, a file that is gone was published.
-    markers.into_iter().chain(files).filter(|name| !keep.contains(name) && tmp.unlink(name).is_ok()).count()
+    markers
+        .into_iter()
+        .chain(files)
+        .filter(|name| !keep.contains(name) && tmp.unlink(name).is_ok())
+        .inspect(|_| pool::beat())
+        .count()
 }

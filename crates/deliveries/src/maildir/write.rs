@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::disk::{DiskDir, DiskFile};
 use super::shelf::Shelf;
 use crate::local::{self, Buffers};
-use crate::trouble;
+use crate::{pool, trouble};
 
 /// What is known of a file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,14 @@ pub(super) fn write(shelf: &Shelf, name: &str, parcel: &Parcel, buffers: &mut Bu
     local::copy(parcel, buffers, &mut |piece| sink.put(piece)).map_err(|broken| broken.failure(&path()))?;
     let written = sink.finish();
 
+    pool::beat();
     set_owner(shelf, &mut *file).map_err(|error| fail("setting the mode of the file", error))?;
     if let Some(time) = parcel.arrived_at {
         file.set_modified(time).map_err(|error| fail("setting the time of the file", error))?;
     }
+    pool::beat();
     file.sync().map_err(|error| fail("syncing the file", error))?;
+    pool::beat();
     Ok(written)
 }
 
@@ -52,6 +55,7 @@ pub(super) fn digest_of(dir: &dyn DiskDir, name: &str) -> io::Result<(u64, Strin
         match file.read(&mut block) {
             Ok(0) => return Ok((size, hex(&digest.finalize()))),
             Ok(count) => {
+                pool::beat();
                 digest.update(&block[..count]);
                 size += count as u64;
             }

@@ -1,59 +1,95 @@
 //! The two locks of a mailbox.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use connectord_delivery::{Failure, FailureKind};
 use connectord_wire::Escaped;
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open as open_file};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
+use crate::maildir::{Disk, DiskDir, DiskFile};
 use crate::pool::{Place, Writer};
 use crate::{DiskPool, trouble};
 
-/// An open mailbox.
-struct Opened {
-    file: File,
-    place: Place,
-    made: bool,
-}
-
 /// A mailbox that is ours until this is dropped.
 pub(super) struct Locked {
-    pub(super) file: File,
+    held: Option<Held>,
+    /// Device and inode.
     pub(super) place: Place,
-    /// Whether the file was made just now: then its directory is synced as well.
+    /// Whether the file was made just now.
     pub(super) made: bool,
     pub(super) path: String,
-    // Given back in this order: the file above, with it the fcntl lock; the lock file; our own.
-    dotlock: Option<DotLock>,
-    writer: Option<Writer>,
-    pool: DiskPool,
+    /// Its directory.
+    pub(super) above: Arc<dyn DiskDir>,
+    pub(super) means: Means,
+}
+
+/// What every mailbox needs.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) pool: DiskPool,
+    /// Mailboxes whose directories this process has synced.
+    pub(super) synced: Arc<Mutex<HashSet<Place>>>,
+}
+
+/// Given back in this order. The fcntl lock goes with the file, and goes when any descriptor of the file is closed: so
+/// before the next one of us may open it.
+struct Held {
+    file: Box<dyn DiskFile>,
+    _dotlock: DotLock,
+    _writer: Option<Writer>,
+}
+
+impl Locked {
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        &*self.held.as_ref().expect("held until it is dropped").file
+    }
+
+    pub(super) fn file_mut(&mut self) -> &mut dyn DiskFile {
+        &mut *self.held.as_mut().expect("held until it is dropped").file
+    }
+
+    /// The file's name in its directory.
+    pub(super) fn name(&self) -> &str {
+        name_of(&self.path)
+    }
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
         // Off the async threads, which may be where this happens.
-        let (dotlock, writer) = (self.dotlock.take(), self.writer.take());
-        self.pool.submit(move || {
-            drop(dotlock);
-            drop(writer);
-        });
+        let held = self.held.take();
+        self.means.pool.submit(&self.path, move || drop(held));
     }
 }
 
-struct DotLock(String);
+struct DotLock {
+    above: Arc<dyn DiskDir>,
+    name: String,
+    place: Place,
+}
 
 impl Drop for DotLock {
     fn drop(&mut self) {
-        // If it stays, it is found stale later.
-        let _ = std::fs::remove_file(&self.0);
+        // If somebody thought it stale, another one is in its place by now. If it stays, it is found stale later.
+        if self.above.stat_of(&self.name).is_ok_and(|now| now.place == self.place) {
+            let _ = self.above.unlink(&self.name);
+        }
     }
+}
+
+pub(super) fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The directory of a mailbox, for what is in it.
+pub(super) fn above(disk: &dyn Disk, path: &str) -> io::Result<Arc<dyn DiskDir>> {
+    disk.pass_dir(crate::maildir::parent(Path::new(path)))
 }
 
 /// Tries both locks once; `None` when somebody else has one of them. The writer goes into what is locked.
@@ -61,49 +97,40 @@ pub(super) fn try_lock(
     path: &str,
     stale: Duration,
     writer: &Mutex<Option<Writer>>,
-    pool: DiskPool,
+    means: Means,
 ) -> Result<Option<Locked>, Failure> {
-    let fail = |during, error: io::Error| trouble::failure(during, path, &error);
-    let lock_path = format!("{path}.lock");
-    let Some(dotlock) = try_dotlock(&lock_path, stale).map_err(|error| fail("making the lock file", error))? else {
-        return Ok(None);
-    };
-    let Opened { file, place, made } = open(path)?;
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::ACCESS | Errno::AGAIN) => return Ok(None),
-        Err(error) => return Err(fail("locking the mailbox", error.into())),
-    }
-    // A reader may have put another file in its place meanwhile.
-    let same = std::fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == place);
-    if !same {
-        return Ok(None);
-    }
-    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Ok(Some(Locked { file, place, made, path: path.to_owned(), dotlock: Some(dotlock), writer, pool }))
-}
-
-/// Opens a mailbox for reading and writing, or makes it.
-fn open(path: &str) -> Result<Opened, Failure> {
-    let fail = |error: io::Error| trouble::failure("opening the mailbox", path, &error);
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let (file, made) = match open_file(path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => {
-            let new = flags | OFlags::CREATE | OFlags::EXCL;
-            match open_file(path, new, Mode::from_raw_mode(0o600)) {
-                Err(Errno::EXIST) => (open_file(path, flags, Mode::empty()), false),
-                other => (other, true),
-            }
-        }
-        other => (other, false),
-    };
-    let file = File::from(file.map_err(|error| fail(error.into()))?);
-    let metadata = file.metadata().map_err(fail)?;
-    if !metadata.is_file() {
+    let fail = |during| move |error: io::Error| trouble::failure(during, path, &error);
+    let above = above(&*means.disk, path).map_err(fail("opening the mailbox's directory"))?;
+    let lock_name = format!("{}.lock", name_of(path));
+    let dotlock = try_dotlock(&*means.disk, &above, &lock_name, stale).map_err(fail("making the lock file"))?;
+    let Some(dotlock) = dotlock else { return Ok(None) };
+    let (file, made) = open(&*above, name_of(path)).map_err(fail("opening the mailbox"))?;
+    let stat = file.stat().map_err(fail("looking at the mailbox"))?;
+    if !stat.is_file {
         let text = format!("{} is not a file", Escaped::text(path));
         return Err(Failure::new(FailureKind::Misconfigured, text));
     }
-    Ok(Opened { place: (metadata.dev(), metadata.ino()), file, made })
+    if !file.try_lock().map_err(fail("locking the mailbox"))? {
+        return Ok(None);
+    }
+    // A reader may have put another file in its place meanwhile.
+    if !above.stat_of(name_of(path)).is_ok_and(|now| now.place == stat.place) {
+        return Ok(None);
+    }
+    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let held = Some(Held { file, _dotlock: dotlock, _writer: writer });
+    Ok(Some(Locked { held, place: stat.place, made, path: path.to_owned(), above, means }))
+}
+
+/// Opens a mailbox for reading and writing, or makes it.
+fn open(above: &dyn DiskDir, name: &str) -> io::Result<(Box<dyn DiskFile>, bool)> {
+    match above.open_update(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match above.create_new(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok((above.open_update(name)?, false)),
+            other => Ok((other?, true)),
+        },
+        other => Ok((other?, false)),
+    }
 }
 
 /// The failure when the locks were not to be had.
@@ -113,45 +140,61 @@ pub(super) fn busy(path: &str, waited: Duration) -> Failure {
     Failure::new(FailureKind::Transient, text)
 }
 
-fn try_dotlock(path: &str, stale: Duration) -> io::Result<Option<DotLock>> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match open_file(path, flags, Mode::from_raw_mode(0o444)) {
-        Ok(file) => {
-            let lock = DotLock(path.to_owned());
-            File::from(file).write_all(format!("{}\n{}\n", std::process::id(), own_mark()).as_bytes())?;
-            Ok(Some(lock))
+fn try_dotlock(disk: &dyn Disk, above: &Arc<dyn DiskDir>, name: &str, stale: Duration) -> io::Result<Option<DotLock>> {
+    match above.stat_of(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) if is_stale(disk, &**above, name, found.modified.0, stale) => above.unlink(name)?,
+        Ok(_) => return Ok(None),
+    }
+    // It gets its name when it says whose it is: a process that is killed leaves none that nobody can tell.
+    let owner = disk.owner();
+    let mut hasher = DefaultHasher::new();
+    owner.hash(&mut hasher);
+    let unnamed = format!(".{name}.{:016x}", hasher.finish());
+    let mut file = match above.create_new(&unnamed) {
+        // Nobody else has this name: an earlier attempt of ours left it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            above.unlink(&unnamed)?;
+            above.create_new(&unnamed)?
         }
-        Err(Errno::EXIST) => {
-            if is_stale(Path::new(path), stale) {
-                std::fs::remove_file(path)?;
-            }
-            Ok(None)
+        other => other?,
+    };
+    let locked = write_all(&mut *file, owner.as_bytes())
+        // Others may see whose it is.
+        .and_then(|()| file.set_group_and_mode(None, 0o444))
+        .and_then(|()| Ok(file.stat()?.place))
+        .and_then(|place| above.rename_into(&unnamed, &**above, name).map(|()| place));
+    match locked {
+        Ok(place) => Ok(Some(DotLock { above: Arc::clone(above), name: name.to_owned(), place })),
+        Err(error) => {
+            // If it stays, the next attempt removes it.
+            let _ = above.unlink(&unnamed);
+            if error.kind() == io::ErrorKind::AlreadyExists { Ok(None) } else { Err(error) }
         }
-        Err(error) => Err(error.into()),
     }
 }
 
-/// Which boot of which machine a process number in a lock file of ours belongs to.
-fn own_mark() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("connectord {}", boot.trim())
+fn write_all(file: &mut dyn DiskFile, mut octets: &[u8]) -> io::Result<()> {
+    while !octets.is_empty() {
+        match file.write(octets) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => octets = &octets[count..],
+            Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a lock file was left behind: it is old, or it is ours and its process is no more.
-fn is_stale(path: &Path, stale: Duration) -> bool {
-    let age = std::fs::symlink_metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .ok()
-        .and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    if age.is_some_and(|age| age >= stale) {
+fn is_stale(disk: &dyn Disk, above: &dyn DiskDir, name: &str, modified: i64, stale: Duration) -> bool {
+    let age = disk.now().0.checked_sub(modified).and_then(|age| u64::try_from(age).ok());
+    if age.is_some_and(|age| age >= stale.as_secs().max(1)) {
         return true;
     }
-    let mut text = String::new();
-    if File::open(path).and_then(|file| file.take(256).read_to_string(&mut text)).is_err() {
-        return false;
-    }
-    let mut lines = text.lines();
-    let (pid, mark) = (lines.next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw), lines.next());
-    let dead = |pid| test_kill_process(pid) == Err(Errno::SRCH);
-    mark == Some(&own_mark()) && pid.is_some_and(dead)
+    let mut text = [0; 256];
+    let read = above.open_file(name).and_then(|mut file| file.read(&mut text));
+    let text = read.ok().and_then(|count| std::str::from_utf8(&text[..count]).ok());
+    text.is_some_and(|text| disk.is_gone(text))
 }
