@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use connectord_account::{Account, ProxySettings};
 use connectord_deliveries::{command, lmtp, maildir, mbox, smtp};
 use connectord_delivery::{Delivery, Failure, FailureKind, Presence, Recipient, Template};
-use connectord_engine::{Clock, Job, Limits, Observer, Site, Spool, Users};
+use connectord_engine::{Ambiguous, Clock, Job, Limits, Observer, Site, Spool, Users};
 use connectord_net::{CertificateDer, Connector, Proxy, ProxyAuth, Route, TlsSettings, certificates_from_pem};
+use connectord_notices as notices;
 use connectord_sasl::{CredentialError, Credentials};
 use connectord_store::StoreError;
 use connectord_stores::sqlite::{self, SqliteStore};
@@ -57,6 +58,12 @@ pub enum BuildError {
         destination: String,
         /// Why not.
         error: CredentialError,
+    },
+    /// A way of notices cannot be had.
+    #[error("[notices]: {reason}")]
+    Notices {
+        /// Why not.
+        reason: String,
     },
     /// Something the reader should have refused.
     #[error("account {account}: {reason}")]
@@ -158,6 +165,48 @@ impl Builder {
         Ok(jobs)
     }
 
+    /// Who is told what about these jobs, which are all of the configuration.
+    ///
+    /// # Errors
+    /// [`BuildError`] for the first thing that cannot be built.
+    pub async fn notices(&mut self, config: &Config, jobs: &[Job]) -> Result<notices::Setup, BuildError> {
+        let settings = &config.notices;
+        let wrong = |reason: String| BuildError::Notices { reason };
+        let mut ways = notices::Ways::none();
+        if let Some(from) = &settings.mail_from {
+            ways.mail_from.clone_from(from);
+        }
+        if !settings.mail_to.is_empty() {
+            let name = settings.delivery.as_deref();
+            let built = config.delivery(name).ok_or_else(|| wrong("there is no such [delivery]".into()))?;
+            let delivery = self.delivery(name.unwrap_or("default"), built).await?;
+            ways.mail_to = settings
+                .mail_to
+                .iter()
+                .map(|to| {
+                    let recipient = Recipient { user: to.clone(), address: to.clone() };
+                    notices::Reader { recipient, delivery: Arc::clone(&delivery) }
+                })
+                .collect();
+        }
+        ways.to_users = settings.to_users;
+        if let Some((program, arguments)) = settings.command.split_first() {
+            ways.program = Some(notices::Program::new(program, arguments.to_vec()));
+        }
+        if let Some(url) = &settings.webhook {
+            let roots = match &config.tls.ca_file {
+                Some(path) => Some(std::fs::read(path).map_err(|error| BuildError::Certificates {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                })?),
+                None => None,
+            };
+            let webhook = notices::Webhook::new(url, settings.webhook_token_file.clone(), roots.as_deref());
+            ways.webhook = Some(webhook.map_err(wrong)?);
+        }
+        Ok(notices::Setup::new(settings.policy.clone(), ways, host_name(), jobs))
+    }
+
     async fn job(
         &mut self,
         config: &Config,
@@ -170,7 +219,8 @@ impl Builder {
             config.delivery(account.delivery.as_deref()).ok_or_else(|| wrong("there is no such [delivery]"))?;
         let delivery = self.delivery(&name, settings).await?;
         let credentials = credentials::of(account).ok_or_else(|| wrong("there is no password"))?;
-        job(config, account.clone(), credentials, name, delivery, roots)
+        let ambiguous = settings.ambiguous();
+        Ok(Job { ambiguous, ..job(config, account.clone(), credentials, name, delivery, roots)? })
     }
 
     async fn delivery(&mut self, name: &str, settings: &DeliverySettings) -> Result<Arc<dyn Delivery>, BuildError> {
@@ -278,7 +328,8 @@ pub fn job(
         Recipient { address, ..user }
     });
     let recipients = recipients.collect();
-    Ok(Job { account: Arc::new(account), credentials, route, destination, delivery, recipients })
+    let ambiguous = Ambiguous::default();
+    Ok(Job { account: Arc::new(account), credentials, route, destination, delivery, recipients, ambiguous })
 }
 
 fn proxy(settings: &ProxySettings) -> Proxy {

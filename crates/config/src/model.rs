@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use connectord_account::Account;
 use connectord_delivery::Template;
+use connectord_engine::Ambiguous;
 use connectord_net::{Timeouts, TlsVersion};
+use connectord_notices::Policy;
 use connectord_wire::{Endpoint, Secret, Security};
 
 use crate::Problem;
@@ -30,6 +32,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// `[tls]`.
     pub tls: TlsSettings,
+    /// `[notices]`.
+    pub notices: NoticeSettings,
     /// `[process]`.
     pub process: ProcessSettings,
     /// `[[account]]`, in the file's order, groups in `deliver_to` expanded.
@@ -61,6 +65,27 @@ pub struct StateSettings {
     pub database: Option<PathBuf>,
     /// The key that seals stored credentials; `None`: `key` beside the database.
     pub key_file: Option<PathBuf>,
+}
+
+/// Who is told when something is not well; nobody by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoticeSettings {
+    /// Who gets every notice by mail: addresses or local users.
+    pub mail_to: Vec<String>,
+    /// Name of the destination of that mail; `None`: `[delivery]`.
+    pub delivery: Option<String>,
+    /// The sender; `None`: `connectord` at this machine.
+    pub mail_from: Option<String>,
+    /// Whether an account's local users get the notices about it; default false.
+    pub to_users: bool,
+    /// A program and its arguments; empty: none.
+    pub command: Vec<String>,
+    /// A web address.
+    pub webhook: Option<String>,
+    /// File of the token for it.
+    pub webhook_token_file: Option<PathBuf>,
+    /// What is told, how soon and how often.
+    pub policy: Policy,
 }
 
 /// What is logged, and where to.
@@ -135,6 +160,19 @@ pub enum DeliverySettings {
 }
 
 impl DeliverySettings {
+    /// What becomes of a message that may have arrived where the destination cannot be asked; a Maildir and an mbox file
+    /// can, so there it is delivered again.
+    pub fn ambiguous(&self) -> Ambiguous {
+        match self {
+            Self::Maildir(_) | Self::Mbox(_) => Ambiguous::Redeliver,
+            Self::Lmtp(settings) => settings.ambiguous,
+            Self::Smtp(settings) => settings.ambiguous,
+            Self::Command(settings) => settings.ambiguous,
+        }
+    }
+}
+
+impl DeliverySettings {
     /// The word of `type`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -192,6 +230,8 @@ pub struct LmtpSettings {
     pub timeout: Duration,
     /// The name in LHLO; `None`: the system's.
     pub hello: Option<String>,
+    /// What becomes of a message that may have arrived; default redelivered.
+    pub ambiguous: Ambiguous,
 }
 
 /// An SMTP server or relay (RFC 5321).
@@ -211,6 +251,8 @@ pub struct SmtpSettings {
     pub timeout: Duration,
     /// The name in EHLO; `None`: the system's.
     pub hello: Option<String>,
+    /// What becomes of a message that may have arrived; default redelivered.
+    pub ambiguous: Ambiguous,
 }
 
 /// How to log in to an SMTP server.
@@ -261,6 +303,8 @@ pub struct CommandSettings {
     pub from_line: bool,
     /// `PATH` of the program; default `/usr/local/bin:/usr/bin:/bin`.
     pub search_path: String,
+    /// What becomes of a message that may have arrived; default redelivered.
+    pub ambiguous: Ambiguous,
 }
 
 /// Who is a local user.

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 mod deliveries;
+mod notices;
 mod syntax;
 
 pub(crate) use accounts::is_token;
@@ -55,6 +56,7 @@ fn config(context: &Context<'_>, root: &Spanned<DeTable<'_>>) -> Config {
     let users = users(root);
     let (default_delivery, deliveries) = deliveries::read(root);
     let accounts = accounts::read(root, &users, default_delivery.as_ref(), &deliveries);
+    let notices = notices::read(root, default_delivery.is_some(), &deliveries);
     Config {
         state: state(root),
         log: log(root),
@@ -65,6 +67,7 @@ fn config(context: &Context<'_>, root: &Spanned<DeTable<'_>>) -> Config {
         schedule: schedule(root),
         timeouts: timeouts(root),
         tls: tls(root),
+        notices,
         process: ProcessSettings {
             user: table(root, "process", &schema::PROCESS).and_then(|s| s.text("user")).map(Spanned::into_inner),
         },

@@ -129,6 +129,7 @@ pub(crate) const ROOT: Schema = Schema {
         key("timeouts", Kind::Table("a table, [timeouts]"), Words("none"), "How long."),
         key("tls", Kind::Table("a table, [tls]"), Words("none"), "Whom to trust."),
         key("process", Kind::Table("a table, [process]"), Words("none"), "What the process becomes."),
+        key("notices", Kind::Table("a table, [notices]"), Words("none"), "Who is told."),
         key("admin", Kind::Table("a table, [admin]"), Words("none"), "The page and the API."),
         key(
             "filter",
@@ -185,6 +186,76 @@ pub(crate) const LOG: Schema = Schema {
             ]),
             Value("\"info\""),
             "How much is logged.",
+        ),
+    ],
+};
+
+pub(crate) const NOTICES: Schema = Schema {
+    title: "[notices]",
+    doc: "Who is told when something is not well for long, and when it is well again. Without this table the log alone. \
+          Each way that is set gets every notice; [the guide](guide.md#being-told) says what is told and how often.",
+    keys: &[
+        key(
+            "mail_to",
+            Kind::Texts,
+            Words("nobody"),
+            "Who gets every notice by mail: a mail address or a local user, or a list of them.",
+        ),
+        key(
+            "delivery",
+            Kind::Text,
+            Words("`[delivery]`"),
+            "The destination that this mail goes to, by its name: `\"NAME\"` of `[delivery.NAME]`.",
+        ),
+        key(
+            "mail_from",
+            Kind::Text,
+            Words("`connectord` at this machine"),
+            "The sender: a mail address, or a name at this machine. Nobody reads answers to it.",
+        ),
+        key(
+            "to_users",
+            Kind::Flag,
+            Value("false"),
+            "Whether the local users of an account get the notices about it by mail too, by the account's destination.",
+        ),
+        key(
+            "command",
+            Kind::Words,
+            Words("none"),
+            "A program and its arguments; no shell. It gets every notice as JSON on its standard input and has 30 s.",
+        ),
+        key(
+            "webhook",
+            Kind::Form("a URL such as \"https://example.org/hook\""),
+            Words("none"),
+            "A web address that gets every notice as JSON by POST. Where the URL itself is a secret, `chmod 600` this file.",
+        ),
+        key(
+            "webhook_token_file",
+            Kind::Path,
+            Words("none"),
+            "A file whose first line is sent to the web address as `Authorization: Bearer`, read at each notice.",
+        ),
+        key(
+            "after",
+            Kind::Duration(MINUTE, 30 * DAY),
+            Value("\"24h\""),
+            "How long a trouble that usually mends itself must last. What a person must mend is told after an hour, if that \
+             is sooner.",
+        ),
+        key(
+            "leave_out",
+            Kind::Texts,
+            Words("nothing"),
+            "What is not told: `\"failing\"` (a server, a login, a mailbox there), `\"delivery\"` (a destination, a local \
+             user), `\"disk\"`, `\"parked\"`, `\"changed\"` (a mailbox changed as a whole), `\"well\"`, `\"reminder\"`.",
+        ),
+        key(
+            "per_hour",
+            Kind::Integer(1, 1_000),
+            Value("10"),
+            "Most notices in an hour; what comes beyond waits and is told together.",
         ),
     ],
 };
@@ -345,6 +416,16 @@ const HELLO: Key =
 
 const CONNECTIONS: Key = key("connections", Kind::Integer(1, 100), Value("8"), "Most connections at once.");
 
+const AMBIGUOUS: Key = key(
+    "ambiguous",
+    Kind::Choice(&[
+        ("redeliver", "it is delivered again, marked as a further attempt: it may come twice"),
+        ("park", "it is parked, and a person says what to do"),
+    ]),
+    Value("\"redeliver\""),
+    "What becomes of a message whose delivery was cut short when it may have arrived already.",
+);
+
 /// What `[delivery]` may hold while its type is not known.
 pub(crate) const DELIVERY: Schema = Schema {
     title: "[delivery]",
@@ -401,6 +482,7 @@ pub(crate) const LMTP: Schema = Schema {
         CONNECTIONS,
         TIMEOUT,
         HELLO,
+        AMBIGUOUS,
     ],
 };
 
@@ -424,6 +506,7 @@ pub(crate) const SMTP: Schema = Schema {
         CONNECTIONS,
         TIMEOUT,
         HELLO,
+        AMBIGUOUS,
     ],
 };
 
@@ -461,6 +544,7 @@ pub(crate) const COMMAND: Schema = Schema {
         key("concurrency", Kind::Integer(1, 1_000), Value("8"), "How many run at once."),
         key("from_line", Kind::Flag, Value("false"), "Whether a `From ` line comes first, as some old programs want."),
         key("search_path", Kind::Text, Value("\"/usr/local/bin:/usr/bin:/bin\""), "`PATH` of the program."),
+        AMBIGUOUS,
     ],
 };
 
@@ -646,9 +730,9 @@ pub(crate) const ACCOUNT: Schema = Schema {
 };
 
 /// All tables, in the order of the reference page.
-pub(crate) const ALL: [&Schema; 15] = [
-    &ACCOUNT, &DELIVERY, &MAILDIR, &LMTP, &SMTP, &MBOX, &COMMAND, &USERS, &SCHEDULE, &TIMEOUTS, &TLS, &LOG, &STATE,
-    &PROCESS, &ADMIN,
+pub(crate) const ALL: [&Schema; 16] = [
+    &ACCOUNT, &DELIVERY, &MAILDIR, &LMTP, &SMTP, &MBOX, &COMMAND, &USERS, &SCHEDULE, &TIMEOUTS, &TLS, &NOTICES, &LOG,
+    &STATE, &PROCESS, &ADMIN,
 ];
 
 #[cfg(test)]

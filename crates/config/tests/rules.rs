@@ -37,9 +37,9 @@ fn an_unknown_table_is_an_error() {
         faults("[filters.rspamd]\nurl = \"x\"\n[acount]\n"),
         [
             "1:2: unknown key \"filters\" in the file; did you mean \"filter\"? known: account, delivery, users, state, log, \
-             schedule, timeouts, tls, process, admin, filter",
+             schedule, timeouts, tls, process, notices, admin, filter",
             "3:2: unknown key \"acount\" in the file; did you mean \"account\"? known: account, delivery, users, state, log, \
-             schedule, timeouts, tls, process, admin, filter"
+             schedule, timeouts, tls, process, notices, admin, filter"
         ]
     );
 }
@@ -103,7 +103,7 @@ fn a_key_of_another_type_of_destination_says_whose_it_is() {
         [
             "4:1: \"path\" belongs to type = \"maildir\", not to \"lmtp\"",
             "5:1: unknown key \"adress\" in [delivery] with type = \"lmtp\"; did you mean \"address\"? known: type, address, \
-             connections, timeout, hello",
+             connections, timeout, hello, ambiguous",
         ]
     );
 }
@@ -547,4 +547,73 @@ fn hostile_text_is_shown_inert() {
     assert!(problems.to_string().starts_with("c.toml:1:1: unknown key \"a\\x1b[2J\\u{202e}\" in the file; known:"));
     let shown = parse("[log]\nto = \"\u{202e}x\"").unwrap_err().to_string();
     assert!(!shown.contains('\u{202e}'), "{shown:?}");
+}
+
+/// Faults of a file with a destination and this table; its first line is line 5.
+fn notices(lines: &str) -> Vec<String> {
+    faults(&format!("[delivery.files]\ntype = \"maildir\"\npath = \"/mail/{{user}}\"\n[notices]\n{lines}"))
+}
+
+#[test]
+fn who_is_told_must_be_somebody_that_can_be_told() {
+    assert_eq!(
+        notices("mail_to = [\"ann\", \"two words\", \"@x\", \"a@b@c\"]\ndelivery = \"file\"\n"),
+        [
+            "5:19: mail_to: \"two words\" is neither a mail address nor a local user",
+            "5:32: mail_to: \"@x\" is neither a mail address nor a local user",
+            "5:38: mail_to: \"a@b@c\" is neither a mail address nor a local user",
+            "6:12: there is no [delivery.file] | did you mean \"files\"?",
+        ]
+    );
+    assert_eq!(
+        notices("mail_to = \"ann\"\n"),
+        ["5:1: mail_to needs a destination, and there is no [delivery] | write delivery = \"NAME\""]
+    );
+    assert_eq!(
+        notices("to_users = true\ndelivery = \"files\"\nwebhook_token_file = \"t\"\n"),
+        [
+            "6:1: delivery has no effect without mail_to | write mail_to = …, or remove delivery",
+            "7:1: webhook_token_file has no effect without webhook | write webhook = …, or remove webhook_token_file",
+        ]
+    );
+    assert_eq!(notices("command = [\"tell\"]\n"), ["5:12: command must begin with the absolute path of a program"]);
+    assert_eq!(notices("command = []\n"), ["5:11: command must name a program"]);
+}
+
+#[test]
+fn what_is_not_told_has_a_name() {
+    assert_eq!(
+        notices("to_users = true\nleave_out = [\"well\", \"remainder\"]\n"),
+        [
+            "6:22: leave_out: unknown kind \"remainder\"; did you mean \"reminder\"? | known: failing, delivery, disk, parked, \
+             changed, well, reminder"
+        ]
+    );
+}
+
+#[test]
+fn a_token_is_never_sent_in_clear() {
+    for url in ["ftp://h", "https://", "https://ann:pw@h/", "http://h /"] {
+        assert_eq!(
+            notices(&format!("webhook = \"{url}\"\n")),
+            [format!("5:11: webhook must be a URL such as \"https://example.org/hook\", not \"{url}\"")]
+        );
+    }
+    assert_eq!(
+        notices("webhook = \"http://hooks.example.org/\"\nwebhook_token_file = \"t\"\n"),
+        ["5:11: webhook: the token would be sent without encryption | write https://…"]
+    );
+    assert_eq!(
+        warnings("[notices]\nwebhook = \"http://hooks.example.org/\"\n"),
+        ["2:11: webhook: notices are sent without encryption"]
+    );
+    for here in ["http://127.0.0.1:8080/x", "http://[::1]:8080", "http://localhost"] {
+        assert_eq!(warnings(&format!("[notices]\nwebhook = \"{here}\"\nwebhook_token_file = \"t\"\n")), [""; 0]);
+    }
+    assert_eq!(
+        warnings("[notices]\nafter = \"1h\"\n"),
+        [
+            "1:1: [notices] names nobody who is told: notices go to the log alone | write mail_to, to_users, command or webhook"
+        ]
+    );
 }

@@ -8,7 +8,9 @@ use connectord_account::{
     Account, Check, CredentialSource, Folder, Oversize, Protocol, ProxySettings, Removal, Retention, Start,
 };
 use connectord_config::*;
+use connectord_engine::Ambiguous;
 use connectord_net::{Timeouts, TlsVersion};
+use connectord_notices::{Kind, Policy};
 use connectord_wire::Security;
 
 const WHOLE: &str = r#"
@@ -19,6 +21,18 @@ key_file = "key"
 [log]
 to = "syslog"
 level = "debug"
+
+[notices]
+mail_to = ["postmaster@example.org", "ann"]
+delivery = "files"
+mail_from = "connectord@example.org"
+to_users = true
+command = ["/usr/local/bin/tell", "-q"]
+webhook = "https://hooks.example.org/T0/B1"
+webhook_token_file = "hook.token"
+after = "12h"
+leave_out = ["well", "changed"]
+per_hour = 3
 
 [users]
 source = "system"
@@ -52,6 +66,7 @@ address = "unix:/run/dovecot/lmtp"
 connections = 2
 timeout = "1m"
 hello = "mx.example.org"
+ambiguous = "park"
 
 [delivery.files]
 type = "maildir"
@@ -87,6 +102,7 @@ timeout = "1m"
 concurrency = 3
 from_line = true
 search_path = "/bin"
+ambiguous = "redeliver"
 
 [[account]]
 address = "Info@Example.org"
@@ -193,6 +209,7 @@ fn every_key_arrives() {
                 connections: 8,
                 timeout: minutes(1),
                 hello: None,
+                ambiguous: Ambiguous::Redeliver,
             }),
         ),
         (
@@ -214,6 +231,7 @@ fn every_key_arrives() {
                 concurrency: 3,
                 from_line: true,
                 search_path: "/bin".into(),
+                ambiguous: Ambiguous::Redeliver,
             }),
         ),
     ]);
@@ -229,6 +247,7 @@ fn every_key_arrives() {
             connections: 2,
             timeout: minutes(1),
             hello: Some("mx.example.org".into()),
+            ambiguous: Ambiguous::Park,
         })),
         deliveries,
         users: UserSettings {
@@ -250,6 +269,16 @@ fn every_key_arrives() {
             session: Some(minutes(60)),
         },
         tls: TlsSettings { ca_file: Some("/etc/c/ca.pem".into()), minimum: TlsVersion::Tls13 },
+        notices: NoticeSettings {
+            mail_to: vec!["postmaster@example.org".into(), "ann".into()],
+            delivery: Some("files".into()),
+            mail_from: Some("connectord@example.org".into()),
+            to_users: true,
+            command: vec!["/usr/local/bin/tell".into(), "-q".into()],
+            webhook: Some("https://hooks.example.org/T0/B1".into()),
+            webhook_token_file: Some("/etc/c/hook.token".into()),
+            policy: Policy { after: minutes(12 * 60), leave_out: [Kind::Well, Kind::Changed].into(), per_hour: 3 },
+        },
         process: ProcessSettings { user: Some("connectord".into()) },
         accounts: vec![info, b],
         warnings: vec![],

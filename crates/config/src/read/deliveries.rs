@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use connectord_delivery::Template;
+use connectord_engine::Ambiguous;
 use connectord_wire::{Endpoint, Escaped, Security};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -129,8 +130,8 @@ fn lmtp(section: Section<'_, '_>) -> Option<LmtpSettings> {
     section.require("address");
     let address = listen(section, "address");
     let (connections, timeout) = (connections(section), section.duration("timeout").unwrap_or(ONE_MINUTE));
-    let hello = hello(section);
-    Some(LmtpSettings { address: address?, connections, timeout, hello })
+    let (hello, ambiguous) = (hello(section), ambiguous(section));
+    Some(LmtpSettings { address: address?, connections, timeout, hello, ambiguous })
 }
 
 fn smtp(section: Section<'_, '_>) -> Option<SmtpSettings> {
@@ -152,6 +153,7 @@ fn smtp(section: Section<'_, '_>) -> Option<SmtpSettings> {
         connections: connections(section),
         timeout: section.duration("timeout").unwrap_or(ONE_MINUTE),
         hello: hello(section),
+        ambiguous: ambiguous(section),
     };
     let endpoint = endpoint?;
     if security == Security::None && settings.login.is_some() && !is_loopback(endpoint.host()) {
@@ -201,6 +203,7 @@ fn command(section: Section<'_, '_>) -> Option<CommandSettings> {
         search_path: section
             .text("search_path")
             .map_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned(), Spanned::into_inner),
+        ambiguous: ambiguous(section),
     };
     Some(CommandSettings { program: program?, arguments: arguments?, ..settings })
 }
@@ -244,6 +247,10 @@ fn reserve(section: Section<'_, '_>) -> Reserve {
 
 fn connections(section: Section<'_, '_>) -> u32 {
     section.integer("connections").unwrap_or(8)
+}
+
+fn ambiguous(section: Section<'_, '_>) -> Ambiguous {
+    section.choice("ambiguous", [Ambiguous::Redeliver, Ambiguous::Park]).unwrap_or_default()
 }
 
 fn hello(section: Section<'_, '_>) -> Option<String> {
