@@ -329,7 +329,10 @@ impl Dovecot {
             self.directory.path(),
         );
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !(self.ports.iter().all(|port| process::answers(*port)) && self.lmtp_socket().exists()) {
+        // Who answers at a port may be another test's server, if we lost it; the file is written when all are bound.
+        let bound = self.directory.path().join("run/master.pid");
+        while !(self.ports.iter().all(|port| process::answers(*port)) && self.lmtp_socket().exists() && bound.exists())
+        {
             if let Some(status) = group.exited() {
                 let log = self.log();
                 if log.contains("Address already in use") {

@@ -31,6 +31,7 @@ pub const LEVELS: &[(&str, u8)] = &[
     ("migrate", 4),
     ("engine", 5),
     ("admin", 6),
+    ("notices", 6),
     ("config", 7),
 ];
 

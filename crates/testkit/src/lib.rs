@@ -13,6 +13,7 @@
 //! | small whole servers with counters and misbehaviour | [`servers::Pop3Server`], [`servers::ImapServer`] |
 //! | cuts, stalls, delays, drips in front of any server | [`FaultProxy`], [`Faults`], [`Fault`], [`Cut`] |
 //! | deterministic sample mail | [`corpus::messages`], [`Message`] |
+//! | kills and failures at each system call of the real program | `walk` (Linux on x86_64) |
 //! | every file of a fuzzing corpus as a regression test | [`replay!`] |
 //! | levels, arrows and purity of the workspace | [`house`] |
 //!
@@ -27,6 +28,8 @@
 //! ```
 
 pub mod house;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod walk;
 
 mod dovecot;
 mod maildir;

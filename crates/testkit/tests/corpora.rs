@@ -1,5 +1,8 @@
 //! Every input of the fuzzing corpora, without a fuzzer.
 
+#[path = "../../imap/tests/differential/property.rs"]
+mod differential;
+
 use connectord_testkit::replay;
 
 replay!(dot_stuffing, connectord_wire::fuzzing::dot_stuffing);
@@ -10,8 +13,13 @@ replay!(pop3_session, connectord_pop3::fuzzing::session);
 replay!(imap_response, connectord_imap::fuzzing::response);
 replay!(imap_session, connectord_imap::fuzzing::session);
 replay!(imap_utf7, connectord_imap::fuzzing::utf7);
+replay!(imap_differential, same_meaning);
 replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
 replay!(lmtp_session, connectord_lmtp::fuzzing::session);
+
+fn same_meaning(data: &[u8]) {
+    differential::same_meaning(data);
+}
 
 /// A target without a corpus, or a corpus without a target, is an oversight.
 #[test]
