@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use connectord_account::Account;
 use connectord_config::Config;
-use connectord_config::build::{BuildError, state_directory};
-use connectord_engine::{Exit, Job, Mode, Quiet};
+use connectord_config::build::{BuildError, Builder, state_directory};
+use connectord_engine::{Clock, Exit, Job, Mode, Quiet};
+use connectord_net::Connector;
 use connectord_store::StoreError;
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
@@ -27,8 +28,9 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         config.accounts.len(),
         config.warnings.len()
     ));
+    let mut exit = if options.notice { test_notice(&config).await? } else { Exit::Ok };
     if !options.online {
-        return Ok(Exit::Ok);
+        return Ok(exit);
     }
     let errors = Settings { level: LevelFilter::ERROR, colour, ..Settings::default() };
     let _log = setup::start_log(&errors)?;
@@ -36,12 +38,13 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         Err(Error::Build(BuildError::State(StoreError::Locked { .. }))) => {
             // The daemon has the state: it looks for us.
             let request = control::fetch_request(&wanted(&config, &options), true);
-            return control::ask(&state_directory(&config)?, &request, |line| {
+            let state = state_directory(&config)?;
+            let asked = control::ask(&state, &request, |line| {
                 if let Some(report) = line.get("report") {
                     say::out_as_is(&sentence(report));
                 }
-            })
-            .await;
+            });
+            return Ok(exit.worst(asked.await?));
         }
         other => other?,
     };
@@ -50,12 +53,33 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
     let mode = Mode { by_hand: true, dry_run: true };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
-    let mut exit = Exit::Ok;
     for (address, report) in &reports {
         say::out_as_is(&sentence(&control::report_json(address, report)));
         exit = exit.worst(report.exit());
     }
     parts.store.close().await;
+    Ok(exit)
+}
+
+/// Sends a notice by every way, whoever holds the state.
+async fn test_notice(config: &Config) -> Result<Exit, Error> {
+    let mut builder = Builder::new(Connector::new(), "notice-test");
+    let jobs = builder.jobs(config).await?;
+    let setup = builder.notices(config, &jobs).await?;
+    let tried = setup.ways.try_all(&setup.test(Clock::system().now())).await;
+    if tried.is_empty() {
+        say::out("-     notices: nobody is told: [notices] names no mail_to, command or webhook");
+    }
+    let mut exit = Exit::Ok;
+    for (way, result) in tried {
+        match result {
+            Ok(()) => say::out(format_args!("ok    notice by {way}")),
+            Err(error) => {
+                say::out(format_args!("FAIL  notice by {way}: {error}"));
+                exit = Exit::Unavailable;
+            }
+        }
+    }
     Ok(exit)
 }
 

@@ -35,9 +35,12 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Check the configuration, and with --online log in everywhere
     Check(Check),
-    /// Messages that are in trouble: list them, try them again, or leave them alone
+    /// Messages that are in trouble: look at them, try them again, deliver them anyway, leave them alone, or remove them
     #[command(subcommand)]
     Parked(Parked),
+    /// The memory of what was fetched
+    #[command(subcommand)]
+    State(State),
     /// Show the whole thing on this machine, with sample servers and sample mail
     Demo(Demo),
 }
@@ -95,6 +98,9 @@ pub(crate) struct Check {
     /// Log in to every account, list it, and see whether its users exist; nothing is retrieved or changed
     #[arg(long)]
     pub(crate) online: bool,
+    /// Send a test notice by every way that [notices] names, and say what became of it
+    #[arg(long)]
+    pub(crate) notice: bool,
     /// Addresses of accounts to try with --online [default: all]
     #[arg(value_name = "ADDRESS")]
     pub(crate) accounts: Vec<String>,
@@ -106,24 +112,54 @@ pub(crate) enum Parked {
     List {
         /// Of this account only
         account: Option<String>,
-        /// Also those that wait for another attempt
+        /// Also those that wait for another attempt, or to be removed
         #[arg(long)]
         pending: bool,
         /// One JSON object per message
         #[arg(long)]
         json: bool,
     },
+    /// Show all that is known of messages, and how far each has come for whom
+    Show(Chosen),
     /// Try messages again at the next check, as if for the first time
-    Retry {
-        /// Their numbers, as `list` shows them
-        #[arg(required = true)]
-        ids: Vec<String>,
-    },
+    Retry(Chosen),
+    /// Deliver messages at the next check whatever parked them: a mail loop, their size, too many attempts
+    Deliver(Chosen),
     /// Leave messages alone for good; their remote copies stay
-    Skip {
-        /// Their numbers, as `list` shows them
-        #[arg(required = true)]
-        ids: Vec<String>,
+    Skip(Chosen),
+    /// Remove messages from the server at the next check though not everybody has them
+    Delete {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Yes, they are to be gone for good
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which messages in trouble.
+#[derive(Debug, Args)]
+pub(crate) struct Chosen {
+    /// Their numbers, as `list` shows them
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// All parked messages of the account that --account names
+    #[arg(long, requires = "account")]
+    pub(crate) all: bool,
+    /// With --all: the account
+    #[arg(long, value_name = "ADDRESS", requires = "all")]
+    pub(crate) account: Option<String>,
+    /// One JSON object per message
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum State {
+    /// Write a copy of the state, as of one moment, into a new file; a running daemon goes on meanwhile
+    Backup {
+        /// The file; it must not exist
+        file: PathBuf,
     },
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectord_config::Config;
-use connectord_engine::{Exit, Job, Mode, Observer, Progress, Report, Site};
+use connectord_engine::{Change, Exit, Job, Mode, Observer, Progress, Report, Scheduler, Site};
+use connectord_stores::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
@@ -19,7 +20,7 @@ use tracing::warn;
 use crate::cli::Fetch;
 use crate::error::Error;
 use crate::fetch::run_all;
-use crate::{parked, say};
+use crate::{parked, say, state};
 
 /// Longest request, in octets.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -65,6 +66,9 @@ impl Observer for Feed {
 /// What the daemon answers from.
 pub(crate) struct Control {
     pub(crate) site: Arc<Site>,
+    /// The site's store, as what it is.
+    pub(crate) state: Arc<SqliteStore>,
+    pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) jobs: watch::Receiver<Vec<Job>>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -146,11 +150,25 @@ impl Control {
         match request["do"].as_str().unwrap_or_default() {
             "fetch" => self.fetch(request, write).await,
             "parked" => {
-                let rows = parked::answer(&*self.site.store, request).await?;
-                for row in rows {
-                    say(write, &row).await.map_err(|error| error.to_string())?;
+                let answer = parked::answer(&*self.site.store, request).await?;
+                // What somebody waits for happens soon.
+                for account in &answer.check {
+                    self.scheduler.check_now(account);
                 }
-                Ok(Exit::Ok)
+                for row in &answer.rows {
+                    say(write, row).await.map_err(|error| error.to_string())?;
+                }
+                Ok(answer.exit)
+            }
+            "backup" => {
+                let to = request["to"].as_str().ok_or("where to?")?;
+                match state::backup(&self.state, Path::new(to)).await {
+                    Ok(()) => Ok(Exit::Ok),
+                    Err(error) => {
+                        say(write, &json!({"failed": error.to_string()})).await.map_err(|error| error.to_string())?;
+                        Ok(Exit::Io)
+                    }
+                }
             }
             other => Err(format!("unknown request {other:?}")),
         }
@@ -207,12 +225,20 @@ pub(crate) fn report_json(address: &str, report: &Report) -> Value {
         "listed": report.listed, "new": report.new, "due": report.due,
         "retrieved": report.retrieved, "octets": report.octets,
         "delivered": report.delivered, "deferred": report.deferred, "parked": report.parked,
-        "removed": report.removed,
+        "removed": report.removed, "repeated": report.repeated,
+        "changes": report.changes.iter().map(change_json).collect::<Vec<_>>(),
         "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         "error": report.error.as_ref().map(|error| crate::check::chain(error)),
         "cause": report.error.as_ref().map(|error| error.trouble().cause.code()),
         "hint": report.error.as_ref().and_then(connectord_engine::RunError::hint),
         "exit": report.exit().code(),
+    })
+}
+
+fn change_json(change: &Change) -> Value {
+    json!({
+        "kind": change.kind.code(), "mailbox": change.mailbox, "known": change.known, "missing": change.missing,
+        "recognised": change.recognised, "new": change.new, "text": change.to_string(),
     })
 }
 

@@ -151,15 +151,17 @@ impl Show {
         self.screen.receiving(&self.place);
         let (_jobs, watched) = watch::channel(parts.jobs.clone());
         let (switch, stop) = watch::channel(false);
+        let scheduler = Arc::new(Scheduler::new(Arc::clone(&parts.site), limits(config)));
         let control = Control {
             site: Arc::clone(&parts.site),
+            state: Arc::clone(&parts.store),
+            scheduler: Arc::clone(&scheduler),
             jobs: watched.clone(),
             feed: Arc::clone(&watcher.feed),
             stop: stop.clone(),
             config: config.clone(),
         };
         let control = tokio::spawn(control.listen(parts.store.path())?);
-        let scheduler = Scheduler::new(Arc::clone(&parts.site), limits(config));
         let running = tokio::spawn(async move { scheduler.run(watched, stop).await });
 
         let mut post = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, PACE);

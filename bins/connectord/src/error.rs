@@ -53,6 +53,9 @@ impl Error {
             Self::Store(StoreError::Locked { .. }) | Self::Build(BuildError::State(StoreError::Locked { .. })) => {
                 Some("another connectord holds the state; stop it, or give this one another [state] url")
             }
+            Self::Store(StoreError::Corrupt { .. }) | Self::Build(BuildError::State(StoreError::Corrupt { .. })) => {
+                Some("write check_existing = \"always\" into a Maildir [delivery] first, and nothing comes twice")
+            }
             Self::Build(BuildError::State(StoreError::NewerSchema { .. })) => {
                 Some("a newer connectord has written the state; use that one")
             }

@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use connectord_config::Config;
 use connectord_config::build::{limits, state_directory};
-use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, Site, run};
+use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, RunError, Site, run};
+use connectord_notices::Desk;
 use connectord_store::StoreError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -18,6 +20,9 @@ use crate::error::Error;
 use crate::logging::{Colour, Guard, Target};
 use crate::progress::{self, Bars, Look};
 use crate::{control, logging, one, process, say, serve, setup};
+
+/// Longest that notices may keep the command from ending.
+const NOTICES: Duration = Duration::from_secs(20);
 
 pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colour) -> Result<Exit, Error> {
     if let [url] = &options.accounts[..]
@@ -38,7 +43,7 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
     let wanted = wanted(&config, &options.accounts)?;
     let observer = observer(&options, wanted.len(), colour);
     let _log = observer.start_log(&config, colour)?;
-    let parts = match setup::build(&config, observer.clone().into_observer()).await {
+    let (parts, inbox, told) = match setup::build_with_notices(&config, observer.clone().into_observer()).await {
         Err(Error::Build(connectord_config::build::BuildError::State(StoreError::Locked { .. }))) => {
             return control::fetch(&state_directory(&config)?, &wanted, &options).await;
         }
@@ -50,6 +55,14 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     observer.finish();
     let exit = show(&options, &reports, colour);
+    let cut_short = reports.iter().any(|(_, report)| matches!(report.error, Some(RunError::Stopped)));
+    if !options.dry_run && !cut_short {
+        let desk = Desk::open(inbox, parts.store.clone(), parts.site.clock.clone()).await;
+        tokio::select! {
+            () = desk.once(&told, NOTICES) => {}
+            () = serve::told_to_stop() => {}
+        }
+    }
     parts.store.close().await;
     Ok(exit)
 }

@@ -17,6 +17,7 @@ mod progress;
 mod say;
 mod serve;
 mod setup;
+mod state;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ async fn run(options: Options) -> Result<Exit, error::Error> {
         Command::Fetch(fetch) => fetch::fetch(config, fetch, colour).await,
         Command::Check(check) => check::check(config, check, colour).await,
         Command::Parked(parked) => parked::parked(config, parked).await,
+        Command::State(state) => state::state(config, state).await,
         Command::Demo(demo) => demo::demo(demo).await,
     }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use connectord_config::Config;
-use connectord_config::build::limits;
+use connectord_config::build::{BuildError, limits};
 use connectord_engine::{Exit, Job, Scheduler};
 use connectord_mail::UnixTime;
+use connectord_notices::{Desk, Setup};
 use connectord_store::Store;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -29,7 +30,8 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         warn!("running as root; set [process] user, or start it as a user of its own");
     }
     let feed = Arc::new(control::Feed::default());
-    let mut parts = setup::build(&config, feed.clone()).await?;
+    let (mut parts, inbox, told) = setup::build_with_notices(&config, feed.clone()).await?;
+    let (told, about_whom) = watch::channel(Arc::new(told));
     let (jobs, watched) = watch::channel(parts.jobs.clone());
     let (switch, stop) = watch::channel(false);
     let mut scheduler = Scheduler::new(Arc::clone(&parts.site), limits(&config));
@@ -41,6 +43,8 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
 
     let control = Control {
         site: Arc::clone(&parts.site),
+        state: Arc::clone(&parts.store),
+        scheduler: Arc::clone(&scheduler),
         jobs: watched.clone(),
         feed,
         stop: stop.clone(),
@@ -52,19 +56,21 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
         async move { scheduler.run(watched, stop).await }
     });
+    let desk = Desk::open(inbox, parts.store.clone(), parts.site.clock.clone()).await;
+    let notices = tokio::spawn(desk.run(about_whom, stop.clone()));
     notify(&[NotifyState::Ready]);
     info!(accounts = jobs.borrow().len(), state = %parts.store.path().display(), "connectord is running");
 
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot listen for SIGHUP"))?;
     let mut tidy = tokio::time::interval(std::time::Duration::from_secs(6 * 3600));
-    let told = told_to_stop();
-    tokio::pin!(told);
+    let ending = told_to_stop();
+    tokio::pin!(ending);
     loop {
         tokio::select! {
-            () = &mut told => break,
+            () = &mut ending => break,
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
-                reload(path.clone(), &mut parts, &jobs).await;
+                reload(path.clone(), &mut parts, &jobs, &told).await;
                 notify(&[NotifyState::Ready]);
             }
             _ = tidy.tick() => {
@@ -76,7 +82,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     notify(&[NotifyState::Stopping]);
     switch.send_replace(true);
     // What is being delivered is finished; whoever takes longer is recovered at the next start.
-    for (name, task) in [("scheduler", running), ("control socket", control)] {
+    for (name, task) in [("scheduler", running), ("control socket", control), ("notices", notices)] {
         match tokio::time::timeout(std::time::Duration::from_secs(12), task).await {
             Ok(Ok(())) => {}
             Ok(Err(panicked)) => error!(%panicked, name, "ended in a panic"),
@@ -96,7 +102,12 @@ fn log_warnings(config: &Config) {
 }
 
 /// Reads the configuration again. A mistake in it changes nothing.
-async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, jobs: &watch::Sender<Vec<Job>>) {
+async fn reload(
+    path: Option<PathBuf>,
+    parts: &mut setup::Parts,
+    jobs: &watch::Sender<Vec<Job>>,
+    told: &watch::Sender<Arc<Setup>>,
+) {
     let config = match setup::load_config(path) {
         Ok(config) => config,
         Err(problem) => {
@@ -105,8 +116,14 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, jobs: &watch::S
         }
     };
     log_warnings(&config);
-    match parts.builder.jobs(&config).await {
-        Ok(new) => {
+    let new = async {
+        let new = parts.builder.jobs(&config).await?;
+        let notices = parts.builder.notices(&config, &new).await?;
+        Ok::<_, BuildError>((new, notices))
+    };
+    match new.await {
+        Ok((new, notices)) => {
+            told.send_replace(Arc::new(notices));
             info!(accounts = new.len(), "the configuration was read again");
             parts.jobs = new.clone();
             jobs.send_replace(new);

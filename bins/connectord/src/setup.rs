@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use connectord_config::build::{Builder, open_state, site, state_directory};
 use connectord_config::{Config, LogLevel, LogTarget};
-use connectord_engine::{Job, Observer, Site};
+use connectord_engine::{Clock, Job, Observer, Site};
 use connectord_net::Connector;
+use connectord_notices::{Inbox, Setup};
 use connectord_stores::sqlite::SqliteStore;
 use tracing::level_filters::LevelFilter;
 
@@ -59,6 +60,17 @@ pub(crate) struct Parts {
     pub(crate) site: Arc<Site>,
     pub(crate) builder: Builder,
     pub(crate) jobs: Vec<Job>,
+}
+
+/// The same, with somebody who is told about these accounts: the inbox stands before `observer`.
+pub(crate) async fn build_with_notices(
+    config: &Config,
+    observer: Arc<dyn Observer>,
+) -> Result<(Parts, Arc<Inbox>, Setup), Error> {
+    let inbox = Arc::new(Inbox::new(observer, Clock::system()));
+    let mut parts = build(config, inbox.clone()).await?;
+    let setup = parts.builder.notices(config, &parts.jobs).await?;
+    Ok((parts, inbox, setup))
 }
 
 /// Opens the state and builds everything.

@@ -32,7 +32,7 @@ fn wrong_use_ends_with_64() {
         (&[], "Usage"),
         (&["fech"], "fetch"),
         (&["fetch", "--dry"], "--dry-run"),
-        (&["parked", "retry"], "<IDS>"),
+        (&["parked", "retry"], "<IDS"),
         (&["--config", &configuration, "parked", "retry", "x"], "\"x\" is no number of a parked message"),
         (&["--config", &configuration, "parked", "list", "eve@example.org"], "there is no account eve@example.org"),
         (

@@ -40,6 +40,11 @@ pub struct Entry {
     pub retry_at: UnixTime,
     /// Attempts so far that failed.
     pub attempts: u16,
+    /// It has its name by its header only, since the server gave it another: nothing is removed on that evidence. Once
+    /// its whole content has been compared with the fingerprint, or it was delivered under this name, it is not any more.
+    pub adopted: bool,
+    /// A person wants it delivered whatever speaks against it.
+    pub anyway: bool,
 }
 
 impl Entry {
@@ -54,6 +59,8 @@ impl Entry {
             fingerprint: Fingerprint::default(),
             retry_at: UnixTime(0),
             attempts: 0,
+            adopted: false,
+            anyway: false,
         }
     }
 }
@@ -73,11 +80,13 @@ pub enum State {
     Skipped,
     /// Refused for good, or failed too often: waits for a person.
     Parked,
+    /// Not delivered to everybody, and a person wants its remote copy removed all the same; that may have been asked for.
+    Discarding,
 }
 
 /// What is known about the messages of one mailbox, sorted by key, and which of them the current listing has named.
 ///
-/// Memory: 72 octets an entry.
+/// Memory: at most 80 octets an entry.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,

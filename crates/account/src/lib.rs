@@ -32,4 +32,4 @@ pub use ledger::{Entry, Key, Ledger, State};
 pub use model::{
     Account, Check, CredentialSource, Folder, Oversize, Protocol, ProxySettings, Removal, Retention, Start,
 };
-pub use plan::{Decision, Finding, Listed, Planner, Rules, Scope};
+pub use plan::{Decision, Finding, Listed, Planner, Rules, Scope, Verify};

@@ -60,12 +60,12 @@ pub enum Decision {
         /// The generation of its key.
         generation: u16,
     },
-    /// Remove it; with `verify`, only if its header is still that of the entry.
+    /// Remove it, once it is certain enough that its key still means it.
     Remove {
         /// The generation of its key.
         generation: u16,
-        /// Whether the header must be compared first.
-        verify: bool,
+        /// What must be compared with the entry first.
+        verify: Verify,
     },
     /// It was gone and is listed again: compare its header; if it differs, it is a new message of the next generation.
     Compare {
@@ -83,6 +83,17 @@ pub enum Decision {
     Ambiguous,
     /// Nothing now.
     Leave,
+}
+
+/// What must be compared with what is known of a message before it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verify {
+    /// Nothing: its key means it and no other.
+    Nothing,
+    /// Its header: the key may mean another message by now.
+    Header,
+    /// All of it: only its header ever said that it is this message.
+    Content,
 }
 
 /// How much of the mailbox a listing covers.
@@ -146,23 +157,42 @@ impl Planner {
             return Decision::Ambiguous;
         }
         let Entry { generation, state, .. } = entry;
+        let remove = |doubtful: bool| {
+            let verify = match (entry.adopted, doubtful) {
+                (true, _) => Verify::Content,
+                (false, true) => Verify::Header,
+                (false, false) => Verify::Nothing,
+            };
+            Decision::Remove { generation, verify }
+        };
         match state {
             State::Pending if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(&entry) => {
                 // The size limit let it pass once, or a person wants it whatever its size.
                 Decision::Retrieve { attempt: u32::from(entry.attempts) + 1, generation }
             }
-            State::Delivered if self.is_due(&entry) => Decision::Remove { generation, verify: self.rules.keys_recur },
+            State::Delivered if self.is_due(&entry) => remove(self.rules.keys_recur),
             // Asked for and unanswered, or refused: the message may be gone and its number another's by now.
             State::Removing if self.rules.removals_allowed && self.now >= entry.retry_at => {
-                Decision::Remove { generation, verify: matches!(listed.key, Key::Digest(_)) }
+                remove(matches!(listed.key, Key::Digest(_)))
+            }
+            // A person's word is due at once, whatever the clock says; it may have been asked for before.
+            State::Discarding
+                if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(&entry) =>
+            {
+                remove(matches!(listed.key, Key::Digest(_)))
             }
             State::Done => match listed.key {
                 // RFC 9051 §2.3.1.1: a UID is never used again; an earlier listing was wrong.
-                Key::Uid(_) if self.is_due(&entry) => Decision::Remove { generation, verify: false },
+                Key::Uid(_) if self.is_due(&entry) => remove(false),
                 Key::Uid(_) => Decision::Leave,
                 Key::Digest(_) => Decision::Compare { generation },
             },
-            State::Pending | State::Delivered | State::Removing | State::Skipped | State::Parked => Decision::Leave,
+            State::Pending
+            | State::Delivered
+            | State::Removing
+            | State::Skipped
+            | State::Parked
+            | State::Discarding => Decision::Leave,
         }
     }
 
@@ -179,8 +209,7 @@ impl Planner {
             .map(|entry| (entry.key, entry.generation))
             .collect();
         // Removals that we asked for are no surprise.
-        let surprising =
-            self.ledger.unseen().filter(|entry| !matches!(entry.state, State::Done | State::Removing)).count();
+        let surprising = self.ledger.unseen().filter(|entry| !is_ours_to_miss(entry.state)).count();
         if surprising >= MASS && surprising * 2 > known {
             return Finding::MassAbsence { gone, known };
         }
@@ -215,6 +244,11 @@ impl Planner {
     }
 }
 
+/// Whether it is gone already, or may be because its removal was asked for.
+fn is_ours_to_miss(state: State) -> bool {
+    matches!(state, State::Done | State::Removing | State::Discarding)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -243,7 +277,7 @@ mod tests {
     #[test]
     fn a_removal_is_due_to_the_second() {
         let week = keep(Retention::AfterDelivery(Duration::from_secs(7 * 86_400)));
-        let remove = Decision::Remove { generation: 0, verify: false };
+        let remove = Decision::Remove { generation: 0, verify: Verify::Nothing };
         assert_eq!(decide(entry(1, State::Delivered), week, 17 * DAY - 1), Decision::Leave);
         assert_eq!(decide(entry(1, State::Delivered), week, 17 * DAY), remove);
         let age = keep(Retention::ByAge(Duration::from_secs(7 * 86_400)));
@@ -270,7 +304,8 @@ mod tests {
 
     #[test]
     fn nothing_but_new_and_pending_messages_is_retrieved() {
-        for state in [State::Delivered, State::Removing, State::Done, State::Skipped, State::Parked] {
+        let states = [State::Delivered, State::Removing, State::Done, State::Skipped, State::Parked, State::Discarding];
+        for state in states {
             let decision = decide(entry(1, state), keep(Retention::Immediately), 20 * DAY);
             assert!(!matches!(decision, Decision::Retrieve { .. }), "{state:?}");
         }
@@ -295,8 +330,30 @@ mod tests {
     #[test]
     fn an_unanswered_removal_of_a_unique_id_compares_first() {
         let removing = Entry { key: digest(1), ..entry(0, State::Removing) };
-        let verify = Decision::Remove { generation: 0, verify: true };
+        let verify = Decision::Remove { generation: 0, verify: Verify::Header };
         assert_eq!(decide(removing, keep(Retention::Never), 20 * DAY), verify);
+    }
+
+    #[test]
+    fn what_only_its_header_named_is_not_removed_before_all_of_it_is_compared() {
+        let content = Decision::Remove { generation: 0, verify: Verify::Content };
+        for state in [State::Delivered, State::Removing, State::Done, State::Discarding] {
+            let adopted = Entry { adopted: true, ..entry(1, state) };
+            assert_eq!(decide(adopted, keep(Retention::Immediately), 20 * DAY), content, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_discards_is_removed_at_once_and_waits_only_after_a_refusal() {
+        let remove = |verify| Decision::Remove { generation: 0, verify };
+        let discarding = entry(1, State::Discarding);
+        assert_eq!(decide(discarding, keep(Retention::Never), 20 * DAY), remove(Verify::Nothing));
+        let jumped = Rules { removals_allowed: false, ..keep(Retention::Never) };
+        assert_eq!(decide(discarding, jumped, 20 * DAY), remove(Verify::Nothing));
+        let by_unique_id = Entry { key: digest(1), ..discarding };
+        assert_eq!(decide(by_unique_id, keep(Retention::Never), 20 * DAY), remove(Verify::Header));
+        let refused = Entry { retry_at: UnixTime(20 * DAY + 1), ..discarding };
+        assert_eq!(decide(refused, keep(Retention::Never), 20 * DAY), Decision::Leave);
     }
 
     #[test]
@@ -348,7 +405,8 @@ mod tests {
             Just(State::Removing),
             Just(State::Done),
             Just(State::Skipped),
-            Just(State::Parked)
+            Just(State::Parked),
+            Just(State::Discarding)
         ]
     }
 
@@ -360,7 +418,10 @@ mod tests {
             let retention = if immediately { Retention::Immediately } else { Retention::AfterDelivery(Duration::from_secs(86_400)) };
             let known = Entry { delivered_at: UnixTime(delivered), ..entry(1, state) };
             match decide(known, keep(retention), now) {
-                Decision::Remove { .. } => prop_assert!(matches!(state, State::Delivered | State::Removing | State::Done)),
+                Decision::Remove { .. } => prop_assert!(matches!(
+                    state,
+                    State::Delivered | State::Removing | State::Done | State::Discarding
+                )),
                 Decision::Retrieve { .. } => prop_assert_eq!(state, State::Pending),
                 _ => {}
             }

@@ -1,5 +1,6 @@
 //! One check of an IMAP account: mailbox by mailbox, by UID only.
 
+mod compare;
 mod kept;
 mod listing;
 mod remove;
@@ -44,7 +45,9 @@ pub(crate) async fn check(run: &Run<'_>, kept: Option<&mut Option<Kept>>) -> Res
     let connection_ref = &mut connection;
     let changed = pipeline
         .beside(|queue| {
-            let mut imap = ImapRun { run, pipeline: &pipeline, queue, driver: connection_ref, listened: None };
+            let retrieved_from = Vec::new();
+            let mut imap =
+                ImapRun { run, pipeline: &pipeline, queue, driver: connection_ref, listened: None, retrieved_from };
             async move {
                 imap.mailboxes().await?;
                 if listening { imap.listen().await } else { Ok(false) }
@@ -62,6 +65,11 @@ async fn connect(run: &Run<'_>) -> Result<Connection, RunError> {
     run.tell(Progress::Connecting { server: &run.server });
     let mut options = Options::default();
     options.security = run.job.account.security;
+    // NetEase (163.com, 126.com, 2021) opens no mailbox for who does not say who it is.
+    options.id = vec![
+        ("name".to_owned(), "connectord".to_owned()),
+        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ];
     let machine = Session::new(options);
     let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
     run.or_stop(log_in(&mut driver, run.job)).await?;
@@ -93,6 +101,8 @@ struct ImapRun<'a> {
     driver: &'a mut Connection,
     /// The first mailbox and its UIDNEXT when it was listed: there IDLE listens.
     listened: Option<(MailboxName, Option<Uid>)>,
+    /// The mailboxes of this check.
+    retrieved_from: Vec<MailboxName>,
 }
 
 impl ImapRun<'_> {
@@ -134,6 +144,7 @@ impl ImapRun<'_> {
                 );
             }
         }
+        self.retrieved_from.clone_from(&names);
         for name in names {
             match self.mailbox(&name).await {
                 Err(error @ RunError::Mailbox { .. }) => tell(self.run, error),
@@ -217,7 +228,8 @@ impl ImapRun<'_> {
         use connectord_imap::ResponseCode;
         if let Err(refusal) = &result {
             let wait = crate::trouble::suggested_pause(&refusal.text);
-            let throttled = matches!(refusal.code, Some(ResponseCode::OverQuota | ResponseCode::Limit));
+            let throttled =
+                matches!(refusal.code, Some(ResponseCode::OverQuota | ResponseCode::Limit | ResponseCode::Throttled));
             if wait.is_some() || throttled {
                 let server = self.run.server.clone();
                 return Err(RunError::Throttled { server, refusal: refusal.to_string(), wait });
@@ -246,9 +258,17 @@ impl ImapRun<'_> {
         }
         if !predecessors.is_empty() && !work.wanted.is_empty() {
             self.recognise(&mailbox, &predecessors, &mut work).await?;
+        } else if predecessors.iter().any(|(_, entries)| !entries.is_empty()) && mailbox.first_listed.is_none() {
+            listing::renumbered(run, &mailbox, &predecessors, 0, 0);
         }
         self.announced_sizes(&mailbox, &mut work).await?;
-        run.tally.listed(run, &text, work.messages, work.wanted.len() as u64, work.due.len() as u64);
+        run.tally.listed(
+            run,
+            &text,
+            work.messages,
+            work.wanted.len() as u64,
+            (work.due.len() + work.doubtful.len()) as u64,
+        );
         if run.mode.dry_run {
             return Ok(());
         }
@@ -269,6 +289,7 @@ impl ImapRun<'_> {
             mailbox.last_listed = Some(run.now);
             run.site.store.record_listing(run.lease, &mailbox, &gone, Mark::Done).await?;
         }
+        self.compare(&mailbox, &mut work).await?;
         self.retrieve(&before, planner.ledger(), &work).await?;
         self.queue.flush(run).await?;
         // Everything below was looked at and has its row: what could not be had is pending.
@@ -287,7 +308,8 @@ impl ImapRun<'_> {
     /// SELECT where something will be changed, else EXAMINE.
     async fn open(&mut self, name: &MailboxName, text: &str) -> Result<Selected, RunError> {
         let account = &self.run.job.account;
-        let writes = account.retention != Retention::Never || account.mark_seen;
+        let discards = self.run.discards_from(text);
+        let writes = account.retention != Retention::Never || account.mark_seen || discards;
         let command = if writes && !self.run.mode.dry_run {
             self.driver.machine().select(name)
         } else {

@@ -20,6 +20,18 @@ pub struct Job {
     pub delivery: Arc<dyn Delivery>,
     /// Who gets its mail; at least one.
     pub recipients: Vec<Recipient>,
+    /// What becomes of a message of which nobody knows whether it arrived.
+    pub ambiguous: Ambiguous,
+}
+
+/// What becomes of a message whose delivery was cut short when it may have arrived, where the destination cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ambiguous {
+    /// It is delivered again, marked as a further attempt: it may come twice. The default.
+    #[default]
+    Redeliver,
+    /// It is parked: a person looks whether it is there, and says what to do.
+    Park,
 }
 
 impl Job {

@@ -12,6 +12,7 @@
 //! | connect and log in | `login` |
 //! | list, plan, retrieve, remove | `pop3`, `imap` |
 //! | what a listing proves, what a message that cannot be had becomes | `mailbox` |
+//! | what a message is recognised by | `skim` |
 //! | collect a body within the memory budget | `spool` |
 //! | prepare, commit, complete, commit | `pipeline` |
 //! | after a crash | `recover` |
@@ -67,6 +68,7 @@
 //!     destination: "default".into(),
 //!     delivery: Arc::new(Maildir::new(Options::new(maildir, "example"))),
 //!     recipients: vec![Recipient { user: "ann".into(), address: "ann".into() }],
+//!     ambiguous: connectord_engine::Ambiguous::Redeliver,
 //! };
 //! let (_switch, stop) = tokio::sync::watch::channel(false);
 //! let report = run(&site, &job, Mode::default(), stop).await;
@@ -78,6 +80,8 @@
 
 #![allow(clippy::result_large_err, reason = "a check ends with at most one error")]
 
+mod change;
+mod host;
 mod imap;
 mod job;
 mod log;
@@ -90,11 +94,13 @@ mod recover;
 mod run;
 mod schedule;
 mod site;
+mod skim;
 mod spool;
 mod tally;
 mod trouble;
 
-pub use job::Job;
+pub use change::{Change, ChangeKind};
+pub use job::{Ambiguous, Job};
 pub use login::LoginRefusal;
 pub use observer::{Observer, Progress, Quiet};
 pub use recover::sweep;

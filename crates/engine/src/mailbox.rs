@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use connectord_account::{Entry, Key, Oversize, Retention};
-use connectord_mail::{Fingerprint, Head, UnixTime};
+use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{Absence, MailboxRow, Mark, MessageName, MessageRef};
 use connectord_wire::Escaped;
 use tracing::warn;
 
 use crate::run::Run;
+use crate::skim::Seen;
 use crate::trouble::{MAX_ATTEMPTS, RunError};
+use crate::{Change, ChangeKind};
 
 /// A mass absence is believed the third time, a day later.
 pub(crate) fn believe_absence(
@@ -24,15 +26,20 @@ pub(crate) fn believe_absence(
         times: seen.times.saturating_add(1),
         since: seen.since,
     });
-    if absence.times >= 3 && run.now.since(absence.since) >= Duration::from_secs(86_400) {
+    let believed = absence.times >= 3 && run.now.since(absence.since) >= Duration::from_secs(86_400);
+    let change = Change {
+        kind: if believed { ChangeKind::AbsenceBelieved } else { ChangeKind::Absence },
+        mailbox: Escaped::text(&mailbox.name).to_string(),
+        known: known as u64,
+        missing: gone.len() as u64,
+        recognised: 0,
+        new: 0,
+    };
+    run.tally.change(run, change);
+    if believed {
         mailbox.absence = None;
         return gone;
     }
-    warn!(
-        account = run.job.address(),
-        mailbox = %Escaped::text(&mailbox.name), missing = gone.len(), known,
-        "most known messages are missing from the listing; nothing is concluded until it has been so for a day"
-    );
     mailbox.absence = Some(absence);
     Vec::new()
 }
@@ -43,12 +50,114 @@ pub(crate) fn turn(known: Option<&Entry>) -> (bool, UnixTime) {
     known.map_or((false, UnixTime(0)), |entry| (true, entry.retry_at))
 }
 
+/// What is known of a message that is to be retrieved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) generation: u16,
+    /// Counts from 1.
+    pub(crate) attempt: u32,
+    /// It was wanted before: the size limit let it pass, or a person wants it whatever its size.
+    pub(crate) known: bool,
+    /// A person wants it delivered whatever speaks against it.
+    pub(crate) anyway: bool,
+    /// What is known of the message that its header says it is.
+    pub(crate) adopted: Option<Fingerprint>,
+}
+
+impl Wanted {
+    /// A message of which nothing is known.
+    pub(crate) fn new(generation: u16) -> Self {
+        Self { generation, attempt: 1, ..Self::default() }
+    }
+
+    /// As the planner decided about a message of which this is known.
+    pub(crate) fn of(known: Option<&Entry>, generation: u16, attempt: u32) -> Self {
+        Self {
+            generation,
+            attempt,
+            known: known.is_some(),
+            anyway: known.is_some_and(|entry| entry.anyway),
+            adopted: known.filter(|entry| entry.adopted).map(|entry| entry.fingerprint),
+        }
+    }
+}
+
+/// What came of comparing messages whole that only their headers named, before they are removed.
+#[derive(Default)]
+pub(crate) struct Compared {
+    /// What was delivered: each is good for one message.
+    known: Vec<Fingerprint>,
+    /// Known by their content now.
+    pub(crate) confirmed: Vec<(Key, u16)>,
+    /// Others, that nobody has.
+    pub(crate) others: Vec<(Key, u16)>,
+}
+
+impl Compared {
+    pub(crate) fn new(known: impl IntoIterator<Item = Fingerprint>) -> Self {
+        Self { known: known.into_iter().collect(), ..Self::default() }
+    }
+
+    /// One has been retrieved whole; whether it is one that was delivered. Which of several with the same header is of
+    /// no account, as long as each was delivered.
+    pub(crate) fn compare(&mut self, name: (Key, u16), found: &Fingerprint) -> bool {
+        let place = self.known.iter().position(|known| known.same_content(found));
+        match place {
+            Some(at) => {
+                self.known.swap_remove(at);
+                self.confirmed.push(name);
+            }
+            None => self.others.push(name),
+        }
+        place.is_some()
+    }
+
+    /// Commits what was found: only now anything may be removed.
+    pub(crate) async fn record(&self, run: &Run<'_>, mailbox: &MailboxRow) -> Result<(), RunError> {
+        let store = &run.site.store;
+        if !self.confirmed.is_empty() {
+            store.mark(run.lease, mailbox.id, &self.confirmed, Mark::Confirmed).await?;
+        }
+        if !self.others.is_empty() {
+            warn!(
+                account = run.job.address(), mailbox = %Escaped::text(&mailbox.name), messages = self.others.len(),
+                "messages have the headers of known ones and are others; they are not removed, but count as new"
+            );
+            store.mark(run.lease, mailbox.id, &self.others, Mark::Another).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A person wants a message removed, and nothing shows that it is still the same: the person is asked again. What is
+/// there now is remembered, so that next time it can be compared.
+pub(crate) async fn ask_again(run: &Run<'_>, message: MessageRef, found: Option<Fingerprint>) -> Result<(), RunError> {
+    let name = run.discard(message).map(|row| row.name).unwrap_or_default();
+    let reason = "it was to be removed, but the server may have given its number to another message meanwhile, and \
+                  nothing of it is known to compare; look at it, and say so again";
+    run.site.store.park(run.lease, message, &name, found, 0, reason, run.site.clock.now()).await?;
+    run.tally.parked(run, reason);
+    Ok(())
+}
+
+/// What a person wanted removed is gone, by the server's word.
+pub(crate) fn discarded(run: &Run<'_>, mailbox: &MailboxRow, names: &[(Key, u16)]) {
+    for (key, generation) in names {
+        let message = MessageRef { mailbox: mailbox.id, key: *key, generation: *generation };
+        if let Some(row) = run.discard(message) {
+            crate::log::discarded(run.job.address(), &run.server, &row);
+        }
+    }
+}
+
 /// A message that cannot be retrieved.
 pub(crate) struct Failed {
     pub(crate) message: MessageRef,
     pub(crate) name: MessageName,
     /// Counts from 1.
     pub(crate) attempt: u32,
+    /// A person wants it: it is tried as long as it takes.
+    pub(crate) anyway: bool,
     /// As announced.
     pub(crate) size_octets: Option<u64>,
     pub(crate) reason: String,
@@ -84,9 +193,9 @@ impl Failed {
     async fn defer_or_park(&self, run: &Run<'_>, wait: Duration) -> Result<(), RunError> {
         let Self { message, name, attempt, reason, .. } = self;
         let (store, now) = (&run.site.store, run.site.clock.now());
-        if *attempt >= MAX_ATTEMPTS {
+        if *attempt >= MAX_ATTEMPTS && !self.anyway {
             let reason = format!("{reason} (attempt {attempt})");
-            store.park(run.lease, *message, name, self.size_octets.unwrap_or(0), &reason, now).await?;
+            store.park(run.lease, *message, name, None, self.size_octets.unwrap_or(0), &reason, now).await?;
             run.tally.parked(run, &reason);
             return Ok(());
         }
@@ -97,11 +206,12 @@ impl Failed {
     }
 }
 
-/// Parks or skips a message over the limit.
+/// Parks or skips a message over the limit; `print` is what was seen of it.
 pub(crate) async fn too_large(
     run: &Run<'_>,
     message: MessageRef,
     name: &MessageName,
+    print: Option<Fingerprint>,
     size_octets: u64,
 ) -> Result<(), RunError> {
     let (store, now) = (&run.site.store, run.site.clock.now());
@@ -112,7 +222,7 @@ pub(crate) async fn too_large(
         Oversize::Park => {
             let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
             let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
-            store.park(run.lease, message, name, size_octets, &reason, now).await?;
+            store.park(run.lease, message, name, print, size_octets, &reason, now).await?;
             run.tally.parked(run, &reason);
         }
     }
@@ -129,14 +239,8 @@ pub(crate) fn removes_at_once(run: &Run<'_>) -> bool {
         }
 }
 
-/// Whether a header names its message. Without Message-ID and Date the headers of different messages may be the same,
-/// and only the size says more.
-pub(crate) fn is_told_apart(fingerprint: &Fingerprint) -> bool {
-    fingerprint.ident != Fingerprint::new(Head::of(b""), 0).ident
-}
-
 /// Known messages by their headers; each is found once.
-pub(crate) struct Prints<T>(HashMap<(u64, u64), Vec<(u32, T)>>);
+pub(crate) struct Prints<T>(HashMap<u64, Vec<(u32, T)>>);
 
 impl<T> Prints<T> {
     pub(crate) fn new() -> Self {
@@ -144,15 +248,15 @@ impl<T> Prints<T> {
     }
 
     pub(crate) fn insert(&mut self, fingerprint: &Fingerprint, value: T) {
-        self.0.entry((fingerprint.head, fingerprint.ident)).or_default().push((fingerprint.size, value));
+        self.0.entry(fingerprint.head).or_default().push((fingerprint.size, value));
     }
 
     /// Takes out a message with this header; `size_octets` decides between several, and about headers that say nothing.
-    pub(crate) fn take(&mut self, fingerprint: &Fingerprint, size_octets: Option<u64>) -> Option<T> {
-        let found = self.0.get_mut(&(fingerprint.head, fingerprint.ident))?;
+    pub(crate) fn take(&mut self, seen: &Seen, size_octets: Option<u64>) -> Option<T> {
+        let found = self.0.get_mut(&seen.fingerprint.head)?;
         let size = size_octets.map(|octets| u32::try_from(octets).unwrap_or(u32::MAX));
         let of_that_size = found.iter().position(|(known, _)| Some(*known) == size);
-        let any = (!found.is_empty() && is_told_apart(fingerprint)).then_some(0);
+        let any = (!found.is_empty() && seen.named).then_some(0);
         of_that_size.or(any).map(|at| found.swap_remove(at).1)
     }
 }

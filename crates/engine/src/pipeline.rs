@@ -11,14 +11,16 @@ use bytes::Bytes;
 use connectord_account::Key;
 use connectord_delivery::{BatchLimits, Failure, FailureKind, Note, Outcome, Parcel, Recipient};
 use connectord_mail::{DeliveryId, Envelope, Fingerprint, Head, Identity, Trace, UnixTime, head};
-use connectord_store::{Begin, DeliveryRow, MailboxRow, MessageName, MessageRef, Settle, Settled, Step};
+use connectord_store::{Begin, DeliveryRow, MailboxRow, Mark, MessageName, MessageRef, Settle, Settled, Step};
 use connectord_wire::Escaped;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::warn;
 
 use crate::log::MessageLine;
-use crate::run::{Run, has_room, stopped};
+use crate::mailbox::Wanted;
+use crate::run::{Run, stopped};
 use crate::spool::Collected;
-use crate::trouble::{RunError, after_delivery, after_unknown, stops_the_run};
+use crate::trouble::{MAX_ATTEMPTS, RunError, after_delivery, after_doubt, stops_the_run};
 use crate::{Progress, site};
 
 /// Messages that may wait between retrieval and delivery.
@@ -72,6 +74,10 @@ pub(crate) struct Incoming {
     pub(crate) message: MessageRef,
     pub(crate) mailbox: String,
     pub(crate) attempt: u32,
+    /// A person wants it delivered whatever speaks against it.
+    pub(crate) anyway: bool,
+    /// What is known of the message that its header says it is, since the server gave it another name.
+    pub(crate) adopted: Option<Fingerprint>,
     /// Nothing is known of the mailbox: the state may have been lost, so the destination looks before it writes.
     pub(crate) look_first: bool,
     pub(crate) fingerprint: Fingerprint,
@@ -92,15 +98,14 @@ impl Incoming {
         run: &Run<'_>,
         mailbox: &MailboxRow,
         key: Key,
-        generation: u16,
-        attempt: u32,
+        wanted: Wanted,
         on_server: String,
         arrived_at: Option<UnixTime>,
         collected: Collected,
     ) -> Self {
         let header = Head::of(&collected.head);
         let envelope = Envelope::recover(header);
-        let size_octets = collected.body.size_octets();
+        let Wanted { generation, attempt, anyway, adopted, .. } = wanted;
         let identity = Identity {
             account: run.job.address(),
             mailbox: &mailbox.name,
@@ -112,8 +117,10 @@ impl Incoming {
             message: MessageRef { mailbox: mailbox.id, key, generation },
             mailbox: mailbox.name.clone(),
             attempt,
+            anyway,
+            adopted,
             look_first: mailbox.first_listed.is_none(),
-            fingerprint: Fingerprint::new(header, size_octets),
+            fingerprint: collected.seen.fingerprint,
             arrived_at: arrived_at.or(envelope.received_at),
             reverse_path: envelope.reverse_path,
             name: name_of(header, on_server),
@@ -237,16 +244,18 @@ impl<'a> Pipeline<'a> {
         let run = self.run;
         let now = run.site.clock.now();
         // A long retrieval must not fill the disk that had room when it began.
-        has_room(run.job).await?;
+        run.has_room().await?;
+        self.tell_apart(&batch).await?;
         let mut looping = Vec::new();
         let mut sending = Vec::with_capacity(batch.len());
         for message in batch {
-            if message.loops >= MAX_LOOPS { looping.push(message) } else { sending.push(message) }
+            if message.loops >= MAX_LOOPS && !message.anyway { looping.push(message) } else { sending.push(message) }
         }
         for message in looping {
             let size = message.collected.body.size_octets();
             let reason = format!("mail loop: this account has delivered it {} times", message.loops);
-            run.site.store.park(run.lease, message.message, &message.name, size, &reason, now).await?;
+            let print = Some(message.fingerprint);
+            run.site.store.park(run.lease, message.message, &message.name, print, size, &reason, now).await?;
             run.tally.parked(run, &reason);
         }
         if sending.is_empty() {
@@ -274,15 +283,15 @@ impl<'a> Pipeline<'a> {
             self.finished(&sending, &before, &[], &[]);
             return Ok(());
         }
-        let prepared = run.job.delivery.prepare(parcels).await;
+        let prepared = run.delivering(run.job.delivery.prepare(parcels)).await;
         let notes: Vec<Result<Option<Note>, Failure>> = prepared.notes().to_vec();
         let begins = self.begins(&sending, &before, &owners, &notes);
         run.site.store.begin(run.lease, &begins, now).await?;
-        let outcomes = prepared.complete().await;
+        let outcomes = run.delivering(prepared.complete()).await;
         let (settled, stop) = self.judge(&sending, &owners, &outcomes);
         run.site.store.settle(run.lease, &settled, run.site.clock.now()).await?;
         for ((owner, outcome), settle) in owners.iter().zip(&outcomes).zip(&settled) {
-            self.report(&sending[owner.index], &owner.recipient, outcome, &settle.settled);
+            self.report(&sending[owner.index], owner, outcome, &settle.settled);
         }
         self.finished(&sending, &before, &owners, &settled);
         let notes: Vec<Note> = notes.into_iter().filter_map(|note| note.ok().flatten()).collect();
@@ -291,6 +300,26 @@ impl<'a> Pipeline<'a> {
             Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
             None => Ok(()),
         }
+    }
+
+    /// A message that its header took for a known one may be another: then those who have that one have not got this.
+    async fn tell_apart(&self, batch: &[Incoming]) -> Result<(), RunError> {
+        let run = self.run;
+        for message in batch {
+            let Some(known) = message.adopted.filter(Fingerprint::is_whole) else { continue };
+            if known.same_content(&message.fingerprint) {
+                continue;
+            }
+            warn!(
+                account = run.job.address(),
+                uid = message.name.on_server,
+                "a message has the header of a known one and is another; it counts as new"
+            );
+            let MessageRef { mailbox, key, generation } = message.message;
+            run.site.store.mark(run.lease, mailbox, &[(key, generation)], Mark::Another).await?;
+            run.forget_deliveries(message.message);
+        }
+        Ok(())
     }
 
     /// What earlier attempts mean for this recipient. Who has it, wherever it was delivered, does not get it again; what
@@ -338,29 +367,32 @@ impl<'a> Pipeline<'a> {
 
     /// What each outcome means, and the failure that ends the run, if one does.
     fn judge(&self, sending: &[Incoming], owners: &[Owner], outcomes: &[Outcome]) -> (Vec<Settle>, Option<Failure>) {
-        let now = self.run.site.clock.now();
+        let (now, ambiguous) = (self.run.site.clock.now(), self.run.job.ambiguous);
         // Where one message arrives, the destination is well and another's failure is its own.
         let works = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. }));
         let mut stop = None;
         let mut settled = Vec::with_capacity(owners.len());
         for (at, owner) in owners.iter().enumerate() {
             let message = &sending[owner.index];
+            // A person's word: it is never too often.
+            let attempt = if message.anyway { message.attempt.min(MAX_ATTEMPTS - 1) } else { message.attempt };
             let result = match outcomes.get(at) {
                 Some(Outcome::Delivered { .. }) => Settled::Delivered,
                 Some(Outcome::Failed(failure)) => {
                     if stops_the_run(failure, works) {
                         stop.get_or_insert_with(|| failure.clone());
                     }
-                    after_delivery(failure, message.attempt, works, now, site::random())
+                    after_delivery(failure, attempt, works, now, site::random())
                 }
                 Some(Outcome::Unknown(failure)) => {
                     if stops_the_run(failure, works) {
                         stop.get_or_insert_with(|| failure.clone());
                     }
-                    after_unknown(&failure.text, message.attempt, now, site::random())
+                    after_doubt(ambiguous, &failure.text, message.attempt, now, site::random())
                 }
                 _ => {
-                    after_unknown("the destination did not say what became of it", message.attempt, now, site::random())
+                    let reason = "the destination did not say what became of it";
+                    after_doubt(ambiguous, reason, message.attempt, now, site::random())
                 }
             };
             settled.push(Settle {
@@ -436,14 +468,21 @@ impl<'a> Pipeline<'a> {
         begins
     }
 
-    fn report(&self, message: &Incoming, recipient: &Recipient, outcome: &Outcome, settled: &Settled) {
+    fn report(&self, message: &Incoming, owner: &Owner, outcome: &Outcome, settled: &Settled) {
         let run = self.run;
+        let Owner { recipient, attempt, .. } = owner;
+        if *attempt > 1 && !matches!(outcome, Outcome::Failed(_)) {
+            run.tally.repeated();
+        }
         let (status, detail, dsn) = match (outcome, settled) {
             (Outcome::Delivered { detail }, _) => {
                 run.tally.delivered(run);
                 ("delivered", detail.as_str(), "2.0.0".to_owned())
             }
-            (Outcome::Failed(failure) | Outcome::Unknown(failure), Settled::Parked { reason }) => {
+            (
+                Outcome::Failed(failure) | Outcome::Unknown(failure),
+                Settled::Parked { reason } | Settled::Doubtful { reason },
+            ) => {
                 run.tally.parked(run, reason);
                 ("failed", reason.as_str(), dsn(failure, "5.0.0"))
             }
@@ -469,6 +508,7 @@ impl<'a> Pipeline<'a> {
             id: message.id.to_string(),
             dsn,
             status,
+            attempt: *attempt,
             delay_ms: u64::try_from(message.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             detail,
         }

@@ -5,7 +5,7 @@ mod listing;
 mod remove;
 mod retrieve;
 
-use connectord_account::{Finding, Key, Ledger, Planner, Rules, Scope, Start};
+use connectord_account::{Entry, Finding, Key, Ledger, Planner, Rules, Scope, Start, State, Verify};
 use connectord_net::Driver;
 use connectord_pop3::{InitialResponse, MessageNumber, Options, Session, Uidl};
 use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 
 use self::known::Known;
 use self::listing::Listing;
-use crate::Progress;
 use crate::login::log_in;
-use crate::mailbox::{believe_absence, removes_at_once, turn};
+use crate::mailbox::{Wanted, believe_absence, removes_at_once, turn};
 use crate::pipeline::{Pipeline, Queue};
 use crate::run::Run;
 use crate::trouble::RunError;
+use crate::{Change, ChangeKind, Progress};
 
 /// Sessions in one check, at most; what is left then waits for the next check.
 const MAX_SESSIONS: usize = 200;
@@ -33,6 +33,7 @@ pub(crate) async fn check(run: &Run<'_>) -> Result<(), RunError> {
     for _ in 0..MAX_SESSIONS {
         // What the last session left unfinished may be listed in this one.
         run.read_unfinished().await?;
+        run.read_discards().await?;
         let more = pipeline
             .beside(|queue| {
                 let session = Pop3Run { run, pipeline: &pipeline, queue };
@@ -68,12 +69,9 @@ struct Candidate {
     /// How it is named; `None` while only its content can name it.
     key: Option<Key>,
     uidl: Option<Uidl>,
-    generation: u16,
-    attempt: u32,
+    wanted: Wanted,
     /// It was gone and its name is listed again.
     compare: bool,
-    /// It was wanted before: the size limit let it pass, or a person wants it whatever its size.
-    known: bool,
     /// By the server's word.
     size_octets: Option<u64>,
 }
@@ -84,7 +82,9 @@ struct Due {
     number: MessageNumber,
     key: Key,
     generation: u16,
-    verify: bool,
+    verify: Verify,
+    /// Its unique-id is one that servers use again.
+    short: bool,
 }
 
 impl Pop3Run<'_> {
@@ -95,7 +95,7 @@ impl Pop3Run<'_> {
         let entries = run.site.store.ledger(mailbox.id).await?;
         let rules = Rules { keys_recur: mailbox.keys_recur, ..run.rules() };
         let mut planner = Planner::new(Ledger::new(entries), rules, run.now);
-        let mut listing = self.list(&mut driver, &mut planner).await?;
+        let mut listing = self.list(&mut driver, &mailbox, &mut planner).await?;
 
         if run.job.account.start == Start::FromNowOn && mailbox.first_listed.is_none() {
             return self.baseline(driver, &mut mailbox, listing).await;
@@ -112,14 +112,14 @@ impl Pop3Run<'_> {
         }
         // Until the first listing has been dealt with, the destination looks before it writes.
         let fresh = mailbox.clone();
-        mailbox.keys_recur |= listing.doubles;
+        mailbox.keys_recur |= listing.doubles || !listing.returned.is_empty();
         let unnamed = listing.candidates.iter().any(|candidate| candidate.key.is_none());
         if !unnamed {
             self.record_listing(&mut mailbox, &planner, &known, &listing, adopted).await?;
         }
 
         let limit = run.job.account.removals_per_session.max(1) as usize;
-        let mut more = More::No;
+        let mut more = if listing.put_off { More::Yes } else { More::No };
         let ledger = planner.ledger();
         listing.candidates.sort_by_key(|candidate| turn(candidate.key.and_then(|key| ledger.get(key))));
         if removes_at_once(run) && listing.candidates.len() > limit {
@@ -202,22 +202,21 @@ impl Pop3Run<'_> {
     }
 }
 
+/// Says that the server gives known messages other unique-ids.
+fn other_ids(run: &Run<'_>, entries: &[Entry], missing: usize, recognised: usize, new: usize) {
+    let known = entries.iter().filter(|entry| entry.state != State::Done).count() as u64;
+    let (missing, recognised, new) = (missing.saturating_sub(recognised) as u64, recognised as u64, new as u64);
+    run.tally
+        .change(run, Change { kind: ChangeKind::OtherIds, mailbox: String::new(), known, missing, recognised, new });
+}
+
 impl Candidate {
     fn named(number: MessageNumber, key: Key, uidl: Uidl) -> Self {
         Self { key: Some(key), uidl: Some(uidl), ..Self::unnamed(number) }
     }
 
     fn unnamed(number: MessageNumber) -> Self {
-        Self {
-            number,
-            key: None,
-            uidl: None,
-            generation: 0,
-            attempt: 1,
-            compare: false,
-            known: false,
-            size_octets: None,
-        }
+        Self { number, key: None, uidl: None, wanted: Wanted::new(0), compare: false, size_octets: None }
     }
 
     fn name(&self) -> MessageName {
@@ -226,7 +225,7 @@ impl Candidate {
     }
 
     fn message(&self, mailbox: &MailboxRow) -> Option<MessageRef> {
-        self.key.map(|key| MessageRef { mailbox: mailbox.id, key, generation: self.generation })
+        self.key.map(|key| MessageRef { mailbox: mailbox.id, key, generation: self.wanted.generation })
     }
 }
 

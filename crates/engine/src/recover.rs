@@ -5,8 +5,8 @@ use connectord_store::{DeliveryRow, Settle, Settled, Step, StoreError};
 use tracing::warn;
 
 use crate::run::Run;
-use crate::trouble::{MAX_ATTEMPTS, RunError, after_unknown};
-use crate::{Job, Site, site};
+use crate::trouble::{MAX_ATTEMPTS, RunError, after_doubt};
+use crate::{Ambiguous, Job, Site, site};
 
 /// Settles every delivery that was staged or begun and not settled.
 ///
@@ -18,7 +18,8 @@ use crate::{Job, Site, site};
 pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), RunError> {
     let open = rows.iter().filter(|row| matches!(row.step, Step::Staged(_) | Step::Delivering { .. }));
     let (ours, others): (Vec<_>, Vec<_>) = open.partition(|row| is_ours(run, row));
-    let mut settled: Vec<Settle> = others.into_iter().map(|row| uncertain(run, row)).collect();
+    let of_others = |row: &&DeliveryRow| if is_recipient(run, row) { run.job.ambiguous } else { Ambiguous::Redeliver };
+    let mut settled: Vec<Settle> = others.into_iter().map(|row| uncertain(run, row, of_others(&row))).collect();
     let mut notes = Vec::new();
     let mut wait = None;
     if !ours.is_empty() {
@@ -35,12 +36,17 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
                     settled.push(settle(row, Settled::Deferred { retry_at: run.now, reason, counts: false }));
                 }
                 Some(Recalled::Wait(failure)) => wait = Some(failure.clone()),
-                _ => settled.push(uncertain(run, row)),
+                _ => settled.push(uncertain(run, row, run.job.ambiguous)),
             }
         }
     }
     if !settled.is_empty() {
         run.site.store.settle(run.lease, &settled, run.now).await?;
+        for settle in &settled {
+            if let Settled::Parked { reason } | Settled::Doubtful { reason } = &settle.settled {
+                run.tally.parked(run, reason);
+            }
+        }
         // A row that waits may need what its whole batch was kept for.
         if wait.is_none() {
             run.job.delivery.settled(&notes).await;
@@ -53,8 +59,11 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
 }
 
 fn is_ours(run: &Run<'_>, row: &DeliveryRow) -> bool {
-    let is_recipient = run.job.recipients.iter().any(|recipient| recipient.user == row.recipient.user);
-    is_recipient && row.destination == run.job.destination
+    is_recipient(run, row) && row.destination == run.job.destination
+}
+
+fn is_recipient(run: &Run<'_>, row: &DeliveryRow) -> bool {
+    run.job.recipients.iter().any(|recipient| recipient.user == row.recipient.user)
 }
 
 fn recall_row(row: &DeliveryRow) -> RecallRow {
@@ -69,21 +78,24 @@ fn settle(row: &DeliveryRow, settled: Settled) -> Settle {
     Settle { message: row.message, destination: row.destination.clone(), user: row.recipient.user.clone(), settled }
 }
 
-/// It may have arrived: again, the first time at once.
-fn uncertain(run: &Run<'_>, row: &DeliveryRow) -> Settle {
+/// It may have arrived: again, the first time at once; or a person is to look.
+fn uncertain(run: &Run<'_>, row: &DeliveryRow, ambiguous: Ambiguous) -> Settle {
+    let reason = "cut short while it was delivered";
+    if ambiguous == Ambiguous::Park {
+        return settle(row, after_doubt(ambiguous, reason, 1, run.now, site::random()));
+    }
     warn!(
         account = run.job.address(),
         to = %connectord_wire::Escaped::text(&row.recipient.user),
         "a delivery that was cut short may have arrived; it is made again and may come twice"
     );
-    let reason = "cut short while it was delivered";
     let attempts = row.uncertain_attempts;
     settle(
         row,
         match attempts {
             0 | 1 => Settled::Uncertain { retry_at: run.now, reason: reason.into() },
             // A message that ends us each time must not do so for ever.
-            attempts => after_unknown(reason, attempts.min(MAX_ATTEMPTS), run.now, site::random()),
+            attempts => after_doubt(ambiguous, reason, attempts.min(MAX_ATTEMPTS), run.now, site::random()),
         },
     )
 }

@@ -1,14 +1,14 @@
 //! One check of one account, from the lease to the log line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use connectord_account::{Check, Protocol, Rules};
-use connectord_delivery::Presence;
+use connectord_account::{Check, Protocol, Rules, State};
+use connectord_delivery::{Failure, FailureKind, Presence};
 use connectord_mail::UnixTime;
 use connectord_net::Route;
-use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, RunRow, StoreError};
+use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, ParkedRow, RunRow, Step, StoreError};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -17,10 +17,13 @@ use crate::recover::recover;
 use crate::schedule::Turn;
 use crate::tally::Tally;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
-use crate::{Job, Progress, Site, imap, log, pop3, site};
+use crate::{Change, Job, Progress, Site, imap, log, pop3, site};
 
 /// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
 const WITHOUT_STATE: Duration = Duration::from_secs(300);
+
+/// How long a step of a delivery takes before the check is not counted among those that retrieve.
+const SLOW_DELIVERY: Duration = Duration::from_secs(5);
 
 /// How a check is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct Report {
     pub parked: u64,
     /// Remote copies removed, by the server's word.
     pub removed: u64,
+    /// Deliveries made again though an earlier attempt may have arrived: possible duplicates.
+    pub repeated: u64,
+    /// Mailboxes of which very many messages changed at once.
+    pub changes: Vec<Change>,
     /// How long it took.
     pub duration: Duration,
     /// What ended it, when it did not end well.
@@ -85,6 +92,10 @@ pub(crate) struct Run<'a> {
     pub(crate) tally: &'a Tally,
     pub(crate) stop: watch::Receiver<bool>,
     unfinished: Mutex<HashMap<MessageRef, Vec<DeliveryRow>>>,
+    /// Messages that a person wants removed though not everybody has them.
+    discards: Mutex<HashMap<MessageRef, ParkedRow>>,
+    /// Recipients whose mailbox is full, while others of the account have room.
+    full: Mutex<HashSet<String>>,
     turn: Turn,
 }
 
@@ -109,6 +120,50 @@ impl Run<'_> {
         unfinished.get(&message).cloned().unwrap_or_default()
     }
 
+    /// What is known of the deliveries of a message was another's.
+    pub(crate) fn forget_deliveries(&self, message: MessageRef) {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&message);
+    }
+
+    /// Reads which messages a person wants removed: before each session.
+    pub(crate) async fn read_discards(&self) -> Result<(), RunError> {
+        let rows = self.site.store.troubled(Some(self.account.id), true).await?;
+        let rows = rows.into_iter().filter(|row| row.state == State::Discarding).map(|row| (row.message, row));
+        *self.discards.lock().unwrap_or_else(PoisonError::into_inner) = rows.collect();
+        Ok(())
+    }
+
+    /// Whether a person wants something removed from this mailbox.
+    pub(crate) fn discards_from(&self, mailbox: &str) -> bool {
+        let discards = self.discards.lock().unwrap_or_else(PoisonError::into_inner);
+        discards.values().any(|row| row.mailbox == mailbox)
+    }
+
+    /// What is known of a message that a person wants removed.
+    pub(crate) fn discard(&self, message: MessageRef) -> Option<ParkedRow> {
+        self.discards.lock().unwrap_or_else(PoisonError::into_inner).get(&message).cloned()
+    }
+
+    /// Whether all who have not got this message have no room for it: retrieving it again is of no use.
+    pub(crate) fn waits_for_room(&self, message: MessageRef) -> bool {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        if full.is_empty() {
+            return false;
+        }
+        let known = self.known_deliveries(message);
+        let settled = |user: &str| {
+            known.iter().any(|row| row.recipient.user == user && matches!(row.step, Step::Delivered | Step::Parked))
+        };
+        self.job.recipients.iter().all(|recipient| full.contains(&recipient.user) || settled(&recipient.user))
+    }
+
+    /// Retrieval pauses before the mail server on the same disk suffers, and while nobody has room.
+    pub(crate) async fn has_room(&self) -> Result<(), RunError> {
+        let full = full_recipients(self.job).await?;
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
+        Ok(())
+    }
+
     /// Waits for a place among the checks that retrieve, once it is known that the server answers.
     pub(crate) async fn take_place(&self) -> Result<(), RunError> {
         self.or_stop(async {
@@ -116,6 +171,18 @@ impl Run<'_> {
             Ok::<_, RunError>(())
         })
         .await
+    }
+
+    /// Waits for the destination. When that takes long, the place among the checks that retrieve goes to another: a disk
+    /// or a server that hangs keeps only its own accounts waiting.
+    pub(crate) async fn delivering<T>(&self, delivery: impl Future<Output = T>) -> T {
+        tokio::pin!(delivery);
+        tokio::select! {
+            biased;
+            done = &mut delivery => return done,
+            () = tokio::time::sleep(SLOW_DELIVERY) => self.turn.give_back(),
+        }
+        delivery.await
     }
 
     /// How the server is reached, with more patience after it was silent.
@@ -197,6 +264,8 @@ pub(crate) async fn run_keeping(
                 tally: &tally,
                 stop,
                 unfinished: Mutex::default(),
+                discards: Mutex::default(),
+                full: Mutex::default(),
                 turn,
             };
             let result = run.check(kept).await;
@@ -247,12 +316,13 @@ impl Run<'_> {
         // A destination may take its time to answer; it is asked nothing that a stop could spoil.
         self.or_stop(async {
             users_exist(self.site, job).await?;
-            has_room(job).await?;
+            self.has_room().await?;
             let rows = self.site.store.unfinished(self.account.id).await?;
             if self.mode.dry_run { Ok(()) } else { recover(self, &rows).await }
         })
         .await?;
         self.read_unfinished().await?;
+        self.read_discards().await?;
         match job.account.protocol {
             Protocol::Pop3 => pop3::check(self).await,
             Protocol::Imap => imap::check(self, kept).await,
@@ -260,13 +330,25 @@ impl Run<'_> {
     }
 }
 
-/// Retrieval pauses before the mail server on the same disk suffers.
-pub(crate) async fn has_room(job: &Job) -> Result<(), RunError> {
+/// The recipients whose mailbox is full; an error when all of them are, or the destination has no room for anybody.
+async fn full_recipients(job: &Job) -> Result<HashSet<String>, RunError> {
+    let failed = |failure| RunError::Destination { destination: job.delivery.describe(), failure };
+    let mut full = HashSet::new();
+    let mut last: Option<Failure> = None;
     for recipient in &job.recipients {
-        let room = job.delivery.room(recipient).await;
-        room.map_err(|failure| RunError::Destination { destination: job.delivery.describe(), failure })?;
+        match job.delivery.room(recipient).await {
+            Ok(()) => {}
+            Err(failure) if failure.kind == FailureKind::OverQuota => {
+                full.insert(recipient.user.clone());
+                last = Some(failure);
+            }
+            Err(failure) => return Err(failed(failure)),
+        }
     }
-    Ok(())
+    match last {
+        Some(failure) if full.len() == job.recipients.len() => Err(failed(failure)),
+        _ => Ok(full),
+    }
 }
 
 /// Every local user of the account must exist: else it is held, nothing is fetched or removed, nobody else gets its mail.
@@ -338,6 +420,7 @@ async fn remember(
         deferred: report.deferred,
         parked: report.parked,
         removed: report.removed,
+        repeated: report.repeated,
         error: report.error.as_ref().map(ToString::to_string),
     };
     let written = async {

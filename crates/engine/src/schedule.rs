@@ -4,7 +4,8 @@
 //! that hangs keeps only its own accounts waiting.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use connectord_account::Check;
@@ -14,15 +15,22 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
+use crate::host::{Ledger, Met, Try};
 use crate::imap::{Kept, Wake};
 use crate::run::{Mode, run_keeping, stopped};
-use crate::{Job, Report, Site, site};
+use crate::{Cause, Job, Report, Scope, Site, site};
 
 /// While a login is held, how often it is looked whether the credential has changed.
 const WATCH_CREDENTIAL: Duration = Duration::from_secs(60);
 
 /// Accounts that connect and log in at once, besides those that retrieve.
 const CONNECTING: usize = 256;
+
+/// An account that has not been let in for so long gives its place among those that connect to the next.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Accounts that connect for longer than that, besides: most of them wait for name servers, or for hosts that are silent.
+const CONNECTING_SLOWLY: usize = 1024;
 
 /// No account is checked again sooner, except when asked or woken.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
@@ -35,6 +43,9 @@ const WHILE_BUSY: Duration = Duration::from_secs(10);
 
 /// After a listening connection was lost.
 const AFTER_LOSS: Duration = Duration::from_secs(15);
+
+/// How often an account that is held looks whether its host's other accounts are refused too.
+const LOOK_AT_HOST: Duration = Duration::from_secs(60);
 
 /// After a check panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(300);
@@ -68,6 +79,8 @@ pub struct Scheduler {
     places: Arc<Semaphore>,
     /// Connections being made, those places aside: far below what a process may have open.
     connecting: Arc<Semaphore>,
+    /// Those of them that take long.
+    slow: Arc<Semaphore>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     asked: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -75,6 +88,8 @@ pub struct Scheduler {
 struct Host {
     checks: Arc<Semaphore>,
     listening: Arc<Semaphore>,
+    /// What its accounts tell about it.
+    ledger: Ledger,
 }
 
 impl Scheduler {
@@ -82,7 +97,8 @@ impl Scheduler {
     pub fn new(site: Arc<Site>, limits: Limits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency.max(1)));
         let connecting = Arc::new(Semaphore::new(CONNECTING));
-        Self { site, limits, quiet: None, places, connecting, hosts: Mutex::default(), asked: Mutex::default() }
+        let slow = Arc::new(Semaphore::new(CONNECTING_SLOWLY));
+        Self { site, limits, quiet: None, places, connecting, slow, hosts: Mutex::default(), asked: Mutex::default() }
     }
 
     /// Nothing is checked regularly from one minute of the day to another (0 to 1439, the second not part of it; it may
@@ -174,6 +190,7 @@ impl Scheduler {
                 host: self.host(job.account.endpoint.host()),
                 places: Arc::clone(&self.places),
                 connecting: Arc::clone(&self.connecting),
+                slow: Arc::clone(&self.slow),
                 quiet: self.quiet.clone(),
                 jitter: self.limits.jitter,
                 // Holds are for what has not changed.
@@ -198,6 +215,7 @@ impl Scheduler {
             Arc::new(Host {
                 checks: Arc::new(Semaphore::new(self.limits.per_host.max(1))),
                 listening: Arc::new(Semaphore::new(self.limits.idle_per_host)),
+                ledger: Ledger::new(name),
             })
         });
         Arc::clone(host)
@@ -206,12 +224,13 @@ impl Scheduler {
 
 /// Whether a job is the one that runs. Its credential's source is part of the account.
 fn same(new: &Job, old: &Job) -> bool {
-    let Job { account, credentials: _, route, destination, delivery, recipients } = new;
+    let Job { account, credentials: _, route, destination, delivery, recipients, ambiguous } = new;
     *account == old.account
         && *route == old.route
         && *destination == old.destination
         && Arc::ptr_eq(delivery, &old.delivery)
         && *recipients == old.recipients
+        && *ambiguous == old.ambiguous
 }
 
 struct Running {
@@ -246,7 +265,7 @@ impl Quiet {
 pub(crate) struct Turn {
     places: Option<Arc<Semaphore>>,
     _host: Option<OwnedSemaphorePermit>,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl Turn {
@@ -258,6 +277,11 @@ impl Turn {
         }
         let place = Arc::clone(places).acquire_owned().await;
         *held() = Some(place.expect("the semaphore is never closed"));
+    }
+
+    /// Lets another account have the place among those that retrieve; the one at the host stays.
+    pub(crate) fn give_back(&self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether the place that is held is one of those that retrieve.
@@ -277,6 +301,7 @@ struct Task {
     host: Arc<Host>,
     places: Arc<Semaphore>,
     connecting: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
     quiet: Option<Quiet>,
     jitter: f64,
     heeds_holds: bool,
@@ -292,10 +317,11 @@ impl Task {
         while let Err(panicked) = tokio::spawn(Self::checks(Arc::clone(&task))).await {
             error!(account = task.job.address(), %panicked, "a check ended in a panic");
             tokio::select! {
-                () = stopped(&mut stop) => return,
+                () = stopped(&mut stop) => break,
                 () = tokio::time::sleep(AFTER_PANIC) => {}
             }
         }
+        task.host.ledger.forget(task.job.address());
     }
 
     /// A stop cuts waits short; a check in progress hears of it itself and ends in order.
@@ -303,9 +329,10 @@ impl Task {
         let mut kept: Option<Kept> = None;
         let mut listening: Option<OwnedSemaphorePermit> = None;
         // Left-over holds from before the start are kept; everything else is due at once.
-        let mut wait = self.wait_after_start().await;
+        let mut releases = self.host.ledger.releases();
+        let (mut wait, mut met) = self.wait_after_start().await;
         loop {
-            let by_hand = match self.wait_for_turn(wait, &mut kept).await {
+            let by_hand = match self.wait_for_turn(wait, met, &mut releases, &mut kept).await {
                 Wanted::Due => false,
                 Wanted::Asked => true,
                 Wanted::Stopped => return,
@@ -316,11 +343,20 @@ impl Task {
                 continue;
             }
             let Some(turn) = self.turn().await else { return };
+            // Somebody who gets in while this check fails releases this account too.
+            releases.mark_unchanged();
             let mode = Mode { by_hand, dry_run: false };
-            let report = run_keeping(&self.site, &self.job, mode, self.stop.clone(), turn, Some(&mut kept)).await;
+            let aside = self.step_aside(Arc::downgrade(&turn.place));
+            let check = run_keeping(&self.site, &self.job, mode, self.stop.clone(), turn, Some(&mut kept));
+            let report = tokio::select! {
+                report = check => report,
+                never = aside => match never {},
+            };
             if *self.stop.borrow() {
                 return;
             }
+            met = met_host(&report);
+            self.host.ledger.met(self.job.address(), met, self.site.clock.now());
             if kept.is_some() && listening.is_none() {
                 listening = Arc::clone(&self.host.listening).try_acquire_owned().ok();
                 if listening.is_none() {
@@ -344,13 +380,27 @@ impl Task {
         let turn = async {
             let host = Arc::clone(&self.host.checks).acquire_owned().await.ok();
             let place = Arc::clone(&self.connecting).acquire_owned().await.ok();
-            Turn { places: Some(Arc::clone(&self.places)), _host: host, place: Mutex::new(place) }
+            Turn { places: Some(Arc::clone(&self.places)), _host: host, place: Arc::new(Mutex::new(place)) }
         };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => None,
             turn = turn => Some(turn),
         }
+    }
+
+    /// After a while without being let in, the place among those that connect goes to the next account: many hosts that
+    /// are silent, or names that hang in the resolver, would have all of them for the whole time to connect.
+    async fn step_aside(&self, place: Weak<Mutex<Option<OwnedSemaphorePermit>>>) -> Infallible {
+        tokio::time::sleep(SLOW).await;
+        let slow = Arc::clone(&self.slow).acquire_owned().await;
+        if let (Ok(slow), Some(place)) = (slow, place.upgrade()) {
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if place.as_ref().is_some_and(|held| Arc::ptr_eq(held.semaphore(), &self.connecting)) {
+                *place = Some(slow);
+            }
+        }
+        std::future::pending().await
     }
 
     async fn health(&self) -> Health {
@@ -363,22 +413,28 @@ impl Task {
         }
     }
 
-    async fn wait_after_start(&self) -> Duration {
+    async fn wait_after_start(&self) -> (Duration, Met) {
         if self.job.account.check == Check::Never {
-            return Duration::MAX;
+            return (Duration::MAX, Met::Unknown);
         }
         if !self.heeds_holds {
-            return Duration::ZERO;
+            return (Duration::ZERO, Met::Unknown);
         }
         let health = self.health().await;
-        match (health.hold, health.next_check) {
+        let mut met = Met::Unknown;
+        if let (Some(Hold::Login), Some(last)) = (health.hold, health.last_check) {
+            met = Met::Refused;
+            self.host.ledger.met(self.job.address(), met, last);
+        }
+        let wait = match (health.hold, health.next_check) {
             (Some(Hold::Login | Hold::Throttled | Hold::Backoff), Some(next)) => {
                 let wait = next.since(self.site.clock.now());
                 // No hold is longer: the clock was wrong when it was noted, or is now.
                 if wait > LONGEST_HOLD { Duration::ZERO } else { wait }
             }
             _ => Duration::ZERO,
-        }
+        };
+        (wait, met)
     }
 
     /// By a clock that does not jump.
@@ -391,7 +447,13 @@ impl Task {
         wait.saturating_add(wait.min(LONGEST_HOLD).mul_f64(self.jitter.clamp(0.0, 1.0) * share))
     }
 
-    async fn wait_for_turn(&self, wait: Duration, kept: &mut Option<Kept>) -> Wanted {
+    async fn wait_for_turn(
+        &self,
+        wait: Duration,
+        met: Met,
+        releases: &mut watch::Receiver<u64>,
+        kept: &mut Option<Kept>,
+    ) -> Wanted {
         let mut wait = wait;
         if let Some(connection) = kept {
             match connection.wait(&self.site, &self.job, &self.asked, &self.stop).await {
@@ -410,8 +472,37 @@ impl Task {
             biased;
             () = stopped(&mut stop) => Wanted::Stopped,
             () = self.asked.notified() => Wanted::Asked,
-            () = sleep(wait) => Wanted::Due,
+            () = self.due(wait, met, releases) => Wanted::Due,
             () = self.credential_changes() => Wanted::Due,
+        }
+    }
+
+    /// Resolves when an account may be checked that last met its host so: after `wait`, or as the host's other accounts
+    /// find out.
+    async fn due(&self, wait: Duration, met: Met, releases: &mut watch::Receiver<u64>) {
+        if self.job.account.check == Check::Never || !matches!(met, Met::Refused | Met::Down) {
+            return sleep(wait).await;
+        }
+        let ledger = &self.host.ledger;
+        let own = tokio::time::Instant::now() + wait.min(LONGEST_HOLD);
+        loop {
+            let look = tokio::time::Instant::now() + LOOK_AT_HOST;
+            let until = match met {
+                Met::Refused => match ledger.may_try(self.job.address(), self.site.clock.now()) {
+                    Try::Now => return,
+                    Try::Wait(wait) => look.min(tokio::time::Instant::now() + wait.max(SHORTEST_WAIT)),
+                    Try::Own => look.min(own),
+                },
+                _ => own,
+            };
+            tokio::select! {
+                _ = releases.changed() => return,
+                () = tokio::time::sleep_until(until) => {}
+            }
+            let follows = met == Met::Refused && ledger.refuses_all();
+            if !follows && tokio::time::Instant::now() >= own {
+                return;
+            }
         }
     }
 
@@ -428,6 +519,17 @@ impl Task {
                 return;
             }
         }
+    }
+}
+
+/// What a check tells about the host.
+fn met_host(report: &Report) -> Met {
+    let Some(error) = &report.error else { return Met::LetIn };
+    let trouble = error.trouble();
+    match trouble.cause {
+        Cause::LoginRefused => Met::Refused,
+        _ if trouble.scope == Scope::Host => Met::Down,
+        _ => Met::Unknown,
     }
 }
 

@@ -12,6 +12,8 @@ use connectord_mail::Body;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::skim::{Seen, Skim};
+
 /// A message of up to this many octets waits in memory, if the budget has room.
 const MAX_IN_MEMORY: usize = 256 * 1024;
 
@@ -47,9 +49,7 @@ impl Spool {
             memory: BytesMut::new(),
             permit: None,
             file: None,
-            size_octets: 0,
-            head: Vec::new(),
-            head_complete: false,
+            skim: Skim::default(),
             digest: digest.then(Sha256::new),
         }
     }
@@ -81,9 +81,7 @@ pub(crate) struct Collector {
     memory: BytesMut,
     permit: Option<OwnedSemaphorePermit>,
     file: Option<File>,
-    size_octets: u64,
-    head: Vec<u8>,
-    head_complete: bool,
+    skim: Skim,
     digest: Option<Sha256>,
 }
 
@@ -92,6 +90,8 @@ pub(crate) struct Collected {
     pub(crate) body: Arc<dyn Body>,
     /// The header, at most [`connectord_mail::head::MAX_HEAD`] octets.
     pub(crate) head: Vec<u8>,
+    /// What tells it from others.
+    pub(crate) seen: Seen,
     /// SHA-256 of the whole body, where it was asked for.
     pub(crate) digest: Option<[u8; 32]>,
 }
@@ -99,11 +99,10 @@ pub(crate) struct Collected {
 impl Collector {
     /// Adds octets.
     pub(crate) async fn push(&mut self, octets: Bytes) -> io::Result<()> {
-        self.size_octets += octets.len() as u64;
         if let Some(digest) = &mut self.digest {
             digest.update(&octets);
         }
-        self.push_head(&octets);
+        self.skim.push(&octets);
         if self.file.is_none() && self.memory.len() + octets.len() <= MAX_IN_MEMORY && self.reserve(octets.len()) {
             self.memory.extend_from_slice(&octets);
             return Ok(());
@@ -118,28 +117,17 @@ impl Collector {
             self.spill().await?;
         }
         let digest = self.digest.map(|digest| digest.finalize().into());
+        let size_octets = self.skim.size_octets();
         let body: Arc<dyn Body> = match self.file {
-            Some(file) => Arc::new(SpooledBody { file, size_octets: self.size_octets }),
+            Some(file) => Arc::new(SpooledBody { file, size_octets }),
             None => Arc::new(MemoryBody { octets: self.memory.freeze(), _permit: self.permit }),
         };
-        Ok(Collected { body, head: self.head, digest })
+        let (seen, head) = self.skim.whole();
+        Ok(Collected { body, head, seen, digest })
     }
 
     pub(crate) fn size_octets(&self) -> u64 {
-        self.size_octets
-    }
-
-    fn push_head(&mut self, octets: &[u8]) {
-        if self.head_complete {
-            return;
-        }
-        let room = connectord_mail::head::MAX_HEAD - self.head.len();
-        self.head.extend_from_slice(&octets[..octets.len().min(room)]);
-        let end = connectord_mail::head::end(&self.head);
-        if let Some(end) = end {
-            self.head.truncate(end);
-        }
-        self.head_complete = end.is_some() || self.head.len() == connectord_mail::head::MAX_HEAD;
+        self.skim.size_octets()
     }
 
     /// Takes more of the budget, without waiting: accounts that wait for each other's memory would wait for ever.

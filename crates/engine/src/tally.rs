@@ -1,13 +1,17 @@
 //! The counts of one check.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
 
 use crate::run::Run;
 use crate::trouble::RunError;
-use crate::{Progress, Report};
+use crate::{Change, Progress, Report};
+
+/// Mass changes of one check that are told, one for each mailbox mostly.
+const MAX_CHANGES: usize = 100;
 
 /// Counts what happens; shared by retrieval and delivery.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub(crate) struct Tally {
     deferred: AtomicU64,
     parked: AtomicU64,
     removed: AtomicU64,
+    repeated: AtomicU64,
+    changes: Mutex<Vec<Change>>,
 }
 
 impl Tally {
@@ -65,6 +71,24 @@ impl Tally {
         run.tell(Progress::Removed(count));
     }
 
+    /// A delivery was made again though an earlier attempt may have arrived.
+    pub(crate) fn repeated(&self) {
+        Self::add(&self.repeated, 1);
+    }
+
+    /// Very many messages changed at once.
+    pub(crate) fn change(&self, run: &Run<'_>, change: Change) {
+        warn!(
+            account = run.job.address(), server = run.server, mailbox = change.mailbox, change = change.kind.code(),
+            known = change.known, missing = change.missing, recognised = change.recognised, new = change.new,
+            detail = %change, "very many messages changed at once"
+        );
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() < MAX_CHANGES {
+            changes.push(change);
+        }
+    }
+
     pub(crate) fn report(self, duration: Duration, error: Option<RunError>) -> Report {
         Report {
             listed: self.listed.into_inner(),
@@ -76,6 +100,8 @@ impl Tally {
             deferred: self.deferred.into_inner(),
             parked: self.parked.into_inner(),
             removed: self.removed.into_inner(),
+            repeated: self.repeated.into_inner(),
+            changes: self.changes.into_inner().unwrap_or_else(PoisonError::into_inner),
             duration,
             error,
             next_check: None,

@@ -11,10 +11,13 @@ use connectord_sasl::CredentialError;
 use connectord_store::{Health, Hold, Settled, StoreError};
 use connectord_wire::Blame;
 
-use crate::LoginRefusal;
+use crate::{Ambiguous, LoginRefusal};
 
 /// A message that has failed this often is parked.
 pub(crate) const MAX_ATTEMPTS: u32 = 10;
+
+/// How long a message waits whose recipient has no room, or is gone.
+const WITHOUT_ROOM: Duration = Duration::from_secs(3600);
 
 /// Why a run ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +164,32 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every one.
+    pub const ALL: [Self; 17] = [
+        Self::NameUnknown,
+        Self::NoAnswer,
+        Self::Tls,
+        Self::TlsNotOffered,
+        Self::Protocol,
+        Self::LoginRefused,
+        Self::NoCredential,
+        Self::InUse,
+        Self::Throttled,
+        Self::Folder,
+        Self::UserGone,
+        Self::DestinationDown,
+        Self::MailboxFull,
+        Self::DiskFull,
+        Self::State,
+        Self::Configuration,
+        Self::Stopped,
+    ];
+
+    /// The one with this code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.code() == code)
+    }
+
     /// The code, as in the API and in logs.
     pub fn code(self) -> &'static str {
         match self {
@@ -363,27 +392,18 @@ fn connection<E>(error: &net::Error<E>, session: impl FnOnce(&E) -> Trouble) -> 
 }
 
 fn pop3_session(error: &connectord_pop3::Error) -> Trouble {
-    use connectord_pop3::{Error, ResponseCode};
-    if let Error::GreetingRefused(refusal) = error {
-        return match &refusal.code {
-            Some(ResponseCode::InUse) => LoginRefusal::in_use(refusal.to_string()).trouble(),
-            Some(ResponseCode::LoginDelay(seconds)) => LoginRefusal::delayed(refusal.to_string(), *seconds).trouble(),
-            _ => by_blame(Blame::Server),
-        };
+    if let connectord_pop3::Error::GreetingRefused(refusal) = error {
+        // Nobody has shown a credential yet, whatever the code.
+        return LoginRefusal::of_pop3_server(refusal).map_or_else(|| by_blame(Blame::Server), |it| it.trouble());
     }
     by_blame(error.blame())
 }
 
 fn imap_session(error: &connectord_imap::Error) -> Trouble {
-    if let connectord_imap::Error::Bye { text, .. } = error
-        && let Some(wait) = suggested_pause(text)
+    if let connectord_imap::Error::Bye { code, text, .. } = error
+        && let Some(refusal) = LoginRefusal::of_imap_server(code.as_ref(), text, error.to_string())
     {
-        return Trouble {
-            cause: Cause::Throttled,
-            scope: Scope::Account,
-            exit: Exit::TempFail,
-            wait: Wait::Exactly(Hold::Throttled, wait),
-        };
+        return refusal.trouble();
     }
     by_blame(error.blame())
 }
@@ -461,15 +481,20 @@ pub(crate) fn after_delivery(failure: &Failure, attempt: u32, works: bool, now: 
         FailureKind::Permanent => Settled::Parked { reason },
         FailureKind::Transient => message_failed(reason, attempt, later(backoff(attempt, random), true)),
         FailureKind::Unavailable if works => message_failed(reason, attempt, later(backoff(attempt, random), true)),
-        // One of several users; the message is retrieved again for this one alone.
-        FailureKind::OverQuota if works => later(Duration::from_secs(3600), false),
+        // Nothing is wrong with the message, and much with the recipient: it is not retrieved again at every check.
+        FailureKind::OverQuota | FailureKind::NoUser => later(WITHOUT_ROOM, false),
         // Nothing is wrong with the message: it waits as long as it takes.
-        FailureKind::OverQuota
-        | FailureKind::NoUser
-        | FailureKind::Unavailable
-        | FailureKind::DiskFull
-        | FailureKind::Misconfigured
-        | _ => later(Duration::ZERO, false),
+        FailureKind::Unavailable | FailureKind::DiskFull | FailureKind::Misconfigured | _ => {
+            later(Duration::ZERO, false)
+        }
+    }
+}
+
+/// As [`after_unknown`], or as the destination's owner wants it.
+pub(crate) fn after_doubt(ambiguous: Ambiguous, reason: &str, attempt: u32, now: UnixTime, random: u64) -> Settled {
+    match ambiguous {
+        Ambiguous::Redeliver => after_unknown(reason, attempt, now, random),
+        Ambiguous::Park => Settled::Doubtful { reason: format!("it may have been delivered: {reason}") },
     }
 }
 

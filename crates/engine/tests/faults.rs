@@ -13,7 +13,7 @@ use common::wrappers::{Countdown, FailingDelivery, FailingStore, StopAfter};
 use common::{Installation, once, token_mail};
 use connectord_account::{Protocol, Retention};
 use connectord_delivery::FailureKind;
-use connectord_engine::{Job, Mode, Quiet, run};
+use connectord_engine::{Job, Mode, Quiet, run, sweep};
 use connectord_testkit::servers::{ImapServer, Mailbox, Pop3Server, Server, ServerOptions};
 
 const BOTH: [Protocol; 2] = [Protocol::Pop3, Protocol::Imap];
@@ -68,8 +68,10 @@ async fn ends_well(here: &Installation, job: Job, server: &Any, what: &str) {
     }
     assert_eq!(here.tokens("ann"), once(MESSAGES), "{what}");
     assert_eq!(server.mailbox().len(), 0, "{what}");
-    // A marker whose batch's outcome may or may not be committed stays until the destination goes.
+    // A marker whose batch's outcomes were committed, but not to anybody's knowledge, goes at the next start.
+    let next = here.job(job.account.protocol, server.server().port(), |_| {});
     drop(job);
+    sweep(&here.site, &[next]).await.unwrap();
     assert_eq!(here.leftovers("ann"), 0, "{what}");
 }
 

@@ -143,7 +143,7 @@ async fn a_reload_restarts_what_changed_and_nothing_else() {
     changed.route.timeouts.silence = Duration::from_secs(7);
     let before = checks.count();
     running.jobs.send_replace(vec![changed]);
-    until("a check with the new timeouts", || checks.count() == before + 1).await;
+    until("a check with the new timeouts", || checks.count() > before).await;
     running.end().await;
 }
 

@@ -1,8 +1,7 @@
-use crate::{Head, UnixTime};
+use crate::relay::{Client, Relays};
+use crate::{AuthenticationResults, Head, UnixTime};
 
 /// What the header tells of the transport that brought a message to the provider.
-///
-/// Lean: the walk along the provider's own Received fields belongs to the filters and comes with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// The reverse-path of the topmost Return-Path field (RFC 5321 §4.4); empty is the null reverse-path of bounces;
@@ -10,6 +9,10 @@ pub struct Envelope {
     pub reverse_path: Option<String>,
     /// The date of the newest Received field that can be read.
     pub received_at: Option<UnixTime>,
+    /// Who handed the message to the provider; unknown unless [`Envelope::recover_trusting`] was told whom to trust.
+    pub client: Client,
+    /// The provider's own Authentication-Results; empty unless it was told whose they are.
+    pub authentication: Vec<AuthenticationResults>,
 }
 
 /// Longest path (RFC 5321 §4.5.3.1.3).
@@ -39,6 +42,27 @@ impl Envelope {
             }
         }
         envelope
+    }
+
+    /// Recovers the envelope as [`Envelope::recover`] does, and with it who handed the message to the provider and what
+    /// the provider found, as far as the account's `trusted_relays` reach.
+    ///
+    /// ```
+    /// use connectord_mail::relay::Client;
+    /// use connectord_mail::{Envelope, Head, Relays};
+    /// let head = Head::of(
+    ///     b"Return-Path: <news@shop.test>\r\nAuthentication-Results: provider.test; spf=pass smtp.mailfrom=shop.test\r\n\
+    ///       Received: from out.shop.test (out.shop.test [192.0.2.7]) by mx.provider.test (Postfix) with ESMTPS id 1\r\n\
+    ///       Received: from forged (forged [198.51.100.1]) by mx.provider.test (Postfix) with ESMTPS id 2\r\n\r\n",
+    /// );
+    /// let envelope = Envelope::recover_trusting(head, &Relays::parse(["provider.test"]).unwrap());
+    /// let Client::Known(handoff) = envelope.client else { panic!() };
+    /// assert_eq!(handoff.address.to_string(), "192.0.2.7");
+    /// assert_eq!(envelope.authentication[0].result("spf"), Some("pass"));
+    /// ```
+    pub fn recover_trusting(head: Head<'_>, relays: &Relays) -> Self {
+        let (client, authentication) = relays.transport(head);
+        Self { client, authentication, ..Self::recover(head) }
     }
 }
 

@@ -9,7 +9,9 @@
 //! | [`head`], [`Head`] | header scan: where the header ends, which fields it has |
 //! | [`Fingerprint`] | recognises a message whose server has given it another identity |
 //! | [`DeliveryId`] | the identity of one message, the same on every attempt |
-//! | [`Envelope`] | reverse-path and date, recovered from the header |
+//! | [`Envelope`] | reverse-path, date, client and the provider's findings, recovered from the header |
+//! | [`Received`], [`AuthenticationResults`] | what these fields say, whoever wrote them |
+//! | [`relay`], [`Relays`] | whose fields are believed: the walk to the host that handed the message over |
 //! | [`Trace`] | the header fields put in front at delivery |
 //! | [`LineEnds`] | CRLF to LF by blocks |
 //! | [`Status`] | enhanced status codes (RFC 3463) |
@@ -22,7 +24,7 @@
 //! assert_eq!(head.field("subject"), Some(&b"hi"[..]));
 //! assert_eq!(head.octets().len(), 44);
 //! let known = Fingerprint::new(head, message.len() as u64);
-//! assert!(known.same_message(&Fingerprint::new(Head::of(message), 48)));
+//! assert!(known.same_header(&Fingerprint::new(Head::of(message), 48)));
 //! ```
 
 mod body;
@@ -34,15 +36,23 @@ pub mod fuzzing;
 pub mod head;
 mod id;
 mod line_ends;
+pub mod received;
+pub mod relay;
+mod results;
 mod status;
 mod trace;
+mod wild;
 
 pub use body::Body;
 pub use date::UnixTime;
 pub use envelope::Envelope;
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{BodyDigest, Fingerprint, names_its_message};
 pub use head::Head;
 pub use id::{DeliveryId, Identity};
 pub use line_ends::LineEnds;
+pub use received::Received;
+pub use relay::Relays;
+pub use results::{AuthenticationResults, MethodResult};
 pub use status::Status;
 pub use trace::{Trace, loops};
+pub use wild::matches as matches_wild;

@@ -19,7 +19,7 @@ use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     Absence, AccountId, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Settled, Step, Store, StoreError,
+    ParkedDelivery, ParkedRow, RunRow, Settle, Settled, Step, Store, StoreError,
 };
 
 const DAY: i64 = 86_400;
@@ -81,10 +81,18 @@ pub async fn battery<S: Store>(fresh: impl AsyncFn() -> S) {
         the_ledger_is_of_one_mailbox,
         a_person_retries_a_message,
         a_person_skips_a_message,
+        a_message_delivered_anyway_is_so_until_it_is_delivered,
+        a_message_that_a_person_deletes_is_discarded_until_it_is_gone,
+        a_message_that_is_discarded_is_delivered_no_more,
+        who_is_not_known_to_have_it_is_counted_as_one_attempt,
+        an_adopted_message_is_so_until_it_is_confirmed_or_another,
+        a_delivery_under_its_new_name_confirms_a_message,
+        an_adopted_message_stays_adopted_in_every_state,
         a_person_cannot_touch_what_is_not_in_trouble,
         trouble_is_listed_by_account,
         a_hundred_checks_are_kept,
         the_time_before_is_remembered,
+        what_was_told_is_remembered_by_subject,
         messages_gone_for_a_year_are_forgotten,
     ];
 }
@@ -96,6 +104,7 @@ pub async fn survives_reopening<S: Store>(open: impl AsyncFn() -> S) {
     let at = At::new(&store).await;
     at.begin(&[("ann", Step::Staged(Note(vec![0, 255]))), ("bob", Step::Delivering { attempt: 3 })]).await;
     store.tick(NOW).await.unwrap();
+    store.record_notices(&[("host:a".into(), Some("told".into()))]).await.unwrap();
     let (account, mailbox) = (at.lease.account, at.mailbox.id);
     let before = (at.ledger().await, at.unfinished().await);
     drop(at);
@@ -103,6 +112,7 @@ pub async fn survives_reopening<S: Store>(open: impl AsyncFn() -> S) {
 
     let store = open().await;
     assert_eq!(store.tick(later(1)).await.unwrap(), Some(NOW));
+    assert_eq!(store.notices().await.unwrap(), [("host:a".to_owned(), "told".to_owned())]);
     assert_eq!((store.ledger(mailbox).await.unwrap(), store.unfinished(account).await.unwrap()), before);
     let at = At::new(&store).await;
     assert_eq!((at.lease.account, at.mailbox.id), (account, mailbox));
@@ -195,7 +205,7 @@ impl<'a, S: Store> At<'a, S> {
     }
 }
 
-const PRINT: Fingerprint = Fingerprint { head: 0xFEDC_BA98_7654_3210, ident: 0x0123_4567_89AB_CDEF, size: 70_214 };
+const PRINT: Fingerprint = Fingerprint { head: 0xFEDC_BA98_7654_3210, body: 0x0123_4567_89AB_CDEF, size: 70_214 };
 
 fn later(seconds: i64) -> UnixTime {
     UnixTime(NOW.0 + seconds)
@@ -316,7 +326,7 @@ async fn nothing_changes_under_a_lost_lease<S: Store>(store: &S) {
         store.begin(&lost, &[at.row(&[("ann", Step::Delivered)])], NOW).await,
         store.settle(&lost, &[at.settled("ann", Settled::Delivered)], NOW).await,
         store.defer(&lost, message, &name(), later(5), "no", NOW).await,
-        store.park(&lost, message, &name(), 5, "no", NOW).await,
+        store.park(&lost, message, &name(), None, 5, "no", NOW).await,
         store.mark(&lost, at.mailbox.id, &keys, Mark::Done).await,
         store.adopt(&lost, &[(message, MessageRef { key: Key::Uid(6), ..message }, PRINT)]).await,
         store.record_listing(&lost, &MailboxRow { uid_next: 9, ..at.mailbox.clone() }, &keys, Mark::Done).await,
@@ -528,7 +538,7 @@ async fn a_message_skipped_meanwhile_does_not_begin_again<S: Store>(store: &S) {
     at.begin(&[("ann", Step::Waiting)]).await;
     assert!(store.skip(at.message()).await.unwrap());
     at.begin(&[("ann", Step::Delivering { attempt: 1 })]).await;
-    store.park(&at.lease, at.message(), &name(), 1, "no", NOW).await.unwrap();
+    store.park(&at.lease, at.message(), &name(), None, 1, "no", NOW).await.unwrap();
     store.defer(&at.lease, at.message(), &name(), later(60), "no", NOW).await.unwrap();
     assert_eq!((at.state().await, at.unfinished().await, at.troubled().await), (State::Skipped, vec![], vec![]));
 }
@@ -636,6 +646,8 @@ async fn a_deferred_message_waits_and_counts<S: Store>(store: &S) {
         reason: "cut off".to_owned(),
         since: later(1),
         attempts: 2,
+        anyway: false,
+        deliveries: vec![],
     };
     assert_eq!(at.troubled().await, [wanted]);
 }
@@ -651,8 +663,8 @@ async fn deferring_leaves_finished_messages_alone<S: Store>(store: &S) {
 async fn a_parked_message_shows_all_a_person_needs<S: Store>(store: &S) {
     let at = At::new(store).await;
     let size_octets = 5_000_000_000;
-    store.park(&at.lease, at.message(), &name(), size_octets, "too large", NOW).await.unwrap();
-    assert_eq!(at.entry().await, Entry::new(Key::Uid(5), State::Parked));
+    store.park(&at.lease, at.message(), &name(), Some(PRINT), size_octets, "too large", NOW).await.unwrap();
+    assert_eq!(at.entry().await, Entry { fingerprint: PRINT, ..Entry::new(Key::Uid(5), State::Parked) });
     let wanted = ParkedRow {
         message: at.message(),
         account: "ann@example.org".to_owned(),
@@ -663,15 +675,31 @@ async fn a_parked_message_shows_all_a_person_needs<S: Store>(store: &S) {
         reason: "too large".to_owned(),
         since: NOW,
         attempts: 0,
+        anyway: false,
+        deliveries: vec![],
     };
     assert_eq!(store.troubled(None, false).await.unwrap(), [wanted]);
+    // With what is known of each recipient.
+    assert!(store.retry(at.message()).await.unwrap());
+    at.begin(&[("bob", Step::Delivering { attempt: 1 }), ("ann", Step::Waiting)]).await;
+    at.settle("ann", Settled::Delivered).await;
+    at.settle("bob", Settled::Doubtful { reason: "who knows".to_owned() }).await;
+    let row = store.troubled(None, false).await.unwrap().remove(0);
+    let delivery = |user: &str, step, uncertain_attempts| ParkedDelivery {
+        destination: "local".to_owned(),
+        user: user.to_owned(),
+        step,
+        uncertain_attempts,
+    };
+    assert_eq!(row.reason, "who knows");
+    assert_eq!(row.deliveries, [delivery("ann", Step::Delivered, 0), delivery("bob", Step::Parked, 1)]);
 }
 
 async fn parking_leaves_delivered_messages_alone<S: Store>(store: &S) {
     let at = At::new(store).await;
     at.deliver().await;
     let before = at.ledger().await;
-    store.park(&at.lease, at.message(), &name(), 1, "no", NOW).await.unwrap();
+    store.park(&at.lease, at.message(), &name(), None, 1, "no", NOW).await.unwrap();
     assert_eq!((at.ledger().await, at.troubled().await), (before, vec![]));
 }
 
@@ -751,7 +779,10 @@ async fn adopting_uses_each_row_once<S: Store>(store: &S) {
     store.adopt(&at.lease, &[(at.message(), to(1), print), (at.message(), to(2), print)]).await.unwrap();
     store.adopt(&at.lease, &[(at.message(), to(3), print)]).await.unwrap();
     assert_eq!(at.ledger().await, []);
-    assert_eq!(store.ledger(new.id).await.unwrap(), [Entry { key: Key::Uid(1), fingerprint: print, ..old }]);
+    assert_eq!(
+        store.ledger(new.id).await.unwrap(),
+        [Entry { key: Key::Uid(1), fingerprint: print, adopted: true, ..old }]
+    );
 }
 
 async fn adopting_takes_deliveries_along<S: Store>(store: &S) {
@@ -762,7 +793,7 @@ async fn adopting_takes_deliveries_along<S: Store>(store: &S) {
     let (entry, unfinished, troubled) = (at.entry().await, at.unfinished().await, at.troubled().await);
     let to = MessageRef { mailbox: at.mailbox.id, key: Key::Digest([9; 16]), generation: 4 };
     store.adopt(&at.lease, &[(at.message(), to, PRINT)]).await.unwrap();
-    assert_eq!(at.entry().await, Entry { key: to.key, generation: 4, ..entry });
+    assert_eq!(at.entry().await, Entry { key: to.key, generation: 4, adopted: true, ..entry });
     let moved: Vec<_> = unfinished.into_iter().map(|row| DeliveryRow { message: to, ..row }).collect();
     assert_eq!(at.unfinished().await, moved);
     let moved: Vec<_> = troubled.into_iter().map(|row| ParkedRow { message: to, ..row }).collect();
@@ -819,6 +850,8 @@ async fn every_field_of_an_entry_comes_back<S: Store>(store: &S) {
             fingerprint,
             retry_at: later(3),
             attempts: 1,
+            adopted: false,
+            anyway: false,
         };
         assert_eq!(find().await, pending);
         let settle = Settle { message, ..at.settled("ann", Settled::Delivered) };
@@ -870,25 +903,160 @@ async fn a_person_skips_a_message<S: Store>(store: &S) {
     assert_eq!(at.state().await, State::Skipped);
 }
 
+async fn a_message_delivered_anyway_is_so_until_it_is_delivered<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    store.park(&at.lease, at.message(), &name(), None, 1, "mail loop", NOW).await.unwrap();
+    assert!(store.deliver(at.message()).await.unwrap());
+    let wanted = Entry { anyway: true, ..Entry::new(Key::Uid(5), State::Pending) };
+    assert_eq!(at.entry().await, wanted);
+    at.begin(&[("ann", Step::Waiting)]).await;
+    at.settle("ann", parked()).await;
+    assert!(store.retry(at.message()).await.unwrap());
+    assert!(at.entry().await.anyway && at.troubled().await[0].anyway);
+    at.begin(&[("ann", Step::Waiting)]).await;
+    at.settle("ann", Settled::Delivered).await;
+    assert_eq!((at.state().await, at.entry().await.anyway), (State::Delivered, false));
+    assert!(!store.deliver(at.message()).await.unwrap());
+}
+
+async fn a_message_that_a_person_deletes_is_discarded_until_it_is_gone<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.begin(&[("ann", Step::Waiting), ("bob", Step::Staged(Note(vec![7])))]).await;
+    at.settle("ann", parked()).await;
+    assert!(store.delete(at.message()).await.unwrap() && store.delete(at.message()).await.unwrap());
+    let entry = at.entry().await;
+    assert_eq!((entry.state, entry.retry_at, entry.attempts), (State::Discarding, UnixTime(0), 0));
+    assert_eq!(at.steps().await, [step("ann", Step::Parked, 0), step("bob", Step::Parked, 0)]);
+    assert_eq!(
+        (store.troubled(None, false).await.unwrap().len(), at.troubled().await[0].state),
+        (0, State::Discarding)
+    );
+    // It is asked for, and refused.
+    at.mark(Mark::Removing).await;
+    at.mark(Mark::Kept { retry_at: later(60) }).await;
+    let entry = at.entry().await;
+    assert_eq!((entry.state, entry.retry_at, entry.attempts), (State::Discarding, later(60), 1));
+    at.mark(Mark::Removing).await;
+    at.mark(Mark::Done).await;
+    assert_eq!((at.state().await, at.troubled().await, at.unfinished().await), (State::Done, vec![], vec![]));
+    assert!(!store.delete(at.message()).await.unwrap());
+}
+
+async fn a_message_that_is_discarded_is_delivered_no_more<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.begin(&[("ann", Step::Delivering { attempt: 1 })]).await;
+    assert!(store.delete(at.message()).await.unwrap());
+    let before = at.entry().await;
+    at.begin(&[("ann", Step::Waiting)]).await;
+    at.settle("ann", Settled::Delivered).await;
+    at.settle("ann", deferred(60)).await;
+    store.defer(&at.lease, at.message(), &name(), later(60), "cut off", NOW).await.unwrap();
+    at.mark(Mark::Skipped).await;
+    assert_eq!(at.entry().await, before);
+    // Unless a person thinks better of it: or we cannot tell it from another.
+    store.park(&at.lease, at.message(), &name(), None, 0, "which one?", NOW).await.unwrap();
+    assert_eq!(at.state().await, State::Parked);
+    assert!(store.delete(at.message()).await.unwrap() && store.retry(at.message()).await.unwrap());
+    assert_eq!((at.state().await, at.steps().await), (State::Pending, vec![step("ann", Step::Waiting, 1)]));
+    assert!(store.delete(at.message()).await.unwrap() && store.skip(at.message()).await.unwrap());
+    assert_eq!(at.state().await, State::Skipped);
+}
+
+async fn who_is_not_known_to_have_it_is_counted_as_one_attempt<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.begin(&[("ann", Step::Delivering { attempt: 1 })]).await;
+    at.settle("ann", Settled::Doubtful { reason: "cut off".to_owned() }).await;
+    assert_eq!((at.state().await, at.steps().await), (State::Parked, vec![step("ann", Step::Parked, 1)]));
+    at.settle("ann", Settled::Doubtful { reason: "cut off".to_owned() }).await;
+    assert_eq!(at.steps().await, [step("ann", Step::Parked, 1)]);
+    assert!(store.retry(at.message()).await.unwrap());
+    assert_eq!(at.steps().await, [step("ann", Step::Waiting, 1)]);
+    at.begin(&[("ann", Step::Staged(Note(vec![1])))]).await;
+    at.settle("ann", Settled::Doubtful { reason: "cut off".to_owned() }).await;
+    assert_eq!(at.steps().await, [step("ann", Step::Parked, 2)]);
+}
+
+async fn an_adopted_message_is_so_until_it_is_confirmed_or_another<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.deliver().await;
+    let old = at.entry().await;
+    let adopt = async |from, to| {
+        let name = |uid| MessageRef { key: Key::Uid(uid), ..at.message() };
+        store.adopt(&at.lease, &[(name(from), name(to), PRINT)]).await.unwrap();
+    };
+    adopt(5, 6).await;
+    let mark = async |uid, mark| store.mark(&at.lease, at.mailbox.id, &[(Key::Uid(uid), 0)], mark).await;
+    mark(6, Mark::Confirmed).await.unwrap();
+    assert_eq!(at.entry().await, Entry { key: Key::Uid(6), ..old });
+    // What is not adopted is no other message.
+    mark(6, Mark::Another).await.unwrap();
+    assert_eq!(at.entry().await, Entry { key: Key::Uid(6), ..old });
+    adopt(6, 7).await;
+    assert!(at.entry().await.adopted);
+    mark(7, Mark::Another).await.unwrap();
+    assert_eq!(at.entry().await, Entry::new(Key::Uid(7), State::Pending));
+    for unknown in [Mark::Confirmed, Mark::Another] {
+        assert!(matches!(mark(8, unknown).await, Err(StoreError::Failed { .. })));
+    }
+    assert_eq!(at.ledger().await.len(), 1);
+}
+
+async fn a_delivery_under_its_new_name_confirms_a_message<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    let other = MessageRef { key: Key::Uid(4), ..at.message() };
+    store.begin(&at.lease, &[Begin { message: other, ..at.row(&[("ann", Step::Waiting)]) }], NOW).await.unwrap();
+    store.adopt(&at.lease, &[(other, at.message(), PRINT)]).await.unwrap();
+    assert!(at.entry().await.adopted);
+    at.begin(&[("ann", Step::Waiting)]).await;
+    assert!(!at.entry().await.adopted);
+}
+
+async fn an_adopted_message_stays_adopted_in_every_state<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.deliver().await;
+    let to = MessageRef { key: Key::Uid(6), ..at.message() };
+    store.adopt(&at.lease, &[(at.message(), to, PRINT)]).await.unwrap();
+    let marks = [
+        (Mark::Removing, State::Removing),
+        (Mark::Kept { retry_at: later(9) }, State::Delivered),
+        (Mark::Kept { retry_at: UnixTime(0) }, State::Delivered),
+        (Mark::Done, State::Done),
+    ];
+    for (mark, state) in marks {
+        store.mark(&at.lease, at.mailbox.id, &[(to.key, 0)], mark).await.unwrap();
+        let entry = at.entry().await;
+        assert_eq!((entry.state, entry.adopted), (state, true));
+    }
+    // It is tidied away like any other.
+    store.tick(later(1)).await.unwrap();
+    store.tidy(later(2)).await.unwrap();
+    store.tidy(later(400 * DAY)).await.unwrap();
+    assert_eq!(at.ledger().await, []);
+}
+
 async fn a_person_cannot_touch_what_is_not_in_trouble<S: Store>(store: &S) {
     let at = At::new(store).await;
     assert!(!store.retry(at.message()).await.unwrap());
     assert!(!store.skip(at.message()).await.unwrap());
+    assert!(!store.deliver(at.message()).await.unwrap());
+    assert!(!store.delete(at.message()).await.unwrap());
     at.deliver().await;
     let before = at.ledger().await;
     assert!(!store.retry(at.message()).await.unwrap());
     assert!(!store.skip(at.message()).await.unwrap());
+    assert!(!store.deliver(at.message()).await.unwrap());
+    assert!(!store.delete(at.message()).await.unwrap());
     assert_eq!(at.ledger().await, before);
 }
 
 async fn trouble_is_listed_by_account<S: Store>(store: &S) {
     let at = At::new(store).await;
-    store.park(&at.lease, at.message(), &name(), 1, "later", later(2)).await.unwrap();
+    store.park(&at.lease, at.message(), &name(), None, 1, "later", later(2)).await.unwrap();
     let bob = store.open_account("bob@example.org").await.unwrap().id;
     let lease = store.lease(bob).await.unwrap();
     let mailbox = store.open_mailbox(&lease, "", 0).await.unwrap();
     let bobs = MessageRef { mailbox: mailbox.id, key: Key::Digest([1; 16]), generation: 0 };
-    store.park(&lease, bobs, &name(), 1, "first", later(1)).await.unwrap();
+    store.park(&lease, bobs, &name(), None, 1, "first", later(1)).await.unwrap();
     let listed = async |account| {
         let rows = store.troubled(account, false).await.unwrap();
         rows.into_iter().map(|row| (row.account, row.reason)).collect::<Vec<_>>()
@@ -915,6 +1083,7 @@ async fn a_hundred_checks_are_kept<S: Store>(store: &S) {
         deferred: 6,
         parked: 7,
         removed: 8,
+        repeated: 9,
         error: (number % 2 == 0).then(|| "cut off".to_owned()),
     };
     store.record_run(&lease, &run(-1)).await.unwrap();
@@ -931,6 +1100,16 @@ async fn the_time_before_is_remembered<S: Store>(store: &S) {
     assert_eq!(store.tick(NOW).await.unwrap(), None);
     assert_eq!(store.tick(later(-5)).await.unwrap(), Some(NOW));
     assert_eq!(store.tick(later(1)).await.unwrap(), Some(later(-5)));
+}
+
+async fn what_was_told_is_remembered_by_subject<S: Store>(store: &S) {
+    let text = |subject: &str, text: &str| (subject.to_owned(), Some(text.to_owned()));
+    assert_eq!(store.notices().await.unwrap(), []);
+    store.record_notices(&[text("b", "1"), text("a", "2"), text("c", "3")]).await.unwrap();
+    store.record_notices(&[text("b", "4"), ("a".to_owned(), None), ("never".to_owned(), None)]).await.unwrap();
+    let known: Vec<_> =
+        store.notices().await.unwrap().into_iter().map(|(subject, text)| (subject, Some(text))).collect();
+    assert_eq!(known, [text("b", "4"), text("c", "3")]);
 }
 
 async fn messages_gone_for_a_year_are_forgotten<S: Store>(store: &S) {

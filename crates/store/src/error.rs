@@ -31,7 +31,7 @@ pub enum StoreError {
         during: &'static str,
     },
     /// The state is damaged.
-    #[error("the state is damaged: {text} ({during})")]
+    #[error("the state is damaged: {text} ({during}); restore a backup of it, or move it away to begin anew")]
     Corrupt {
         /// What was being done.
         during: &'static str,

@@ -10,10 +10,11 @@
 //!
 //! | state of a message | set by |
 //! |---|---|
-//! | `Pending` | [`Store::begin`], [`Store::defer`] |
+//! | `Pending` | [`Store::begin`], [`Store::defer`]; by a person [`Store::retry`], [`Store::deliver`] |
 //! | `Delivered` | [`Store::settle`], once all its deliveries are |
-//! | `Removing`, `Done`, `Skipped` | [`Store::mark`] |
+//! | `Removing`, `Done`, `Skipped` | [`Store::mark`]; by a person [`Store::skip`] |
 //! | `Parked` | [`Store::settle`], [`Store::park`] |
+//! | `Discarding` | by a person [`Store::delete`] |
 
 pub mod battery;
 mod error;
@@ -24,6 +25,6 @@ mod traits;
 pub use error::StoreError;
 pub use rows::{
     Absence, AccountId, AccountRow, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
-    MessageRef, ParkedRow, RunRow, Settle, Settled, Step,
+    MessageRef, ParkedDelivery, ParkedRow, RunRow, Settle, Settled, Step,
 };
 pub use traits::Store;

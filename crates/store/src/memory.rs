@@ -49,6 +49,8 @@ struct Inner {
     mailboxes: Vec<MailboxRow>,
     messages: BTreeMap<MessageRef, Message>,
     runs: Vec<(AccountId, RunRow)>,
+    /// What was told, by subject.
+    notices: BTreeMap<String, String>,
     tick: Option<UnixTime>,
     /// The last time anybody said.
     clock: Option<UnixTime>,
@@ -252,13 +254,14 @@ impl Store for MemoryStore {
         lease: &Lease,
         message: MessageRef,
         name: &MessageName,
+        fingerprint: Option<Fingerprint>,
         size_octets: u64,
         reason: &str,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let mut inner = self.under(lease, Some(now))?;
         inner.owned(lease, [message.mailbox])?;
-        inner.message(message).park(name, size_octets, reason, now);
+        inner.message(message).park(name, fingerprint, size_octets, reason, now);
         Ok(())
     }
 
@@ -307,8 +310,16 @@ impl Store for MemoryStore {
         Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::retry))
     }
 
+    async fn deliver(&self, message: MessageRef) -> Result<bool, StoreError> {
+        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::deliver_anyway))
+    }
+
     async fn skip(&self, message: MessageRef) -> Result<bool, StoreError> {
         Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::skip))
+    }
+
+    async fn delete(&self, message: MessageRef) -> Result<bool, StoreError> {
+        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::delete))
     }
 
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
@@ -333,6 +344,22 @@ impl Store for MemoryStore {
         let mut inner = locked(&self.inner);
         inner.clock = Some(now);
         Ok(inner.tick.replace(now))
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let inner = locked(&self.inner);
+        Ok(inner.notices.iter().map(|(subject, text)| (subject.clone(), text.clone())).collect())
+    }
+
+    async fn record_notices(&self, changes: &[(String, Option<String>)]) -> Result<(), StoreError> {
+        let mut inner = locked(&self.inner);
+        for (subject, text) in changes {
+            match text {
+                Some(text) => inner.notices.insert(subject.clone(), text.clone()),
+                None => inner.notices.remove(subject),
+            };
+        }
+        Ok(())
     }
 
     async fn tidy(&self, now: UnixTime) -> Result<(), StoreError> {

@@ -235,6 +235,11 @@ pub enum Settled {
         /// Why.
         reason: String,
     },
+    /// The destination may have it, and it is not to be tried again until a person says so.
+    Doubtful {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What happened to messages beyond their delivery.
@@ -251,9 +256,15 @@ pub enum Mark {
     Done,
     /// They are left alone for good.
     Skipped,
+    /// Their whole content agrees with their fingerprint: they are no longer adopted ([`Entry::adopted`]).
+    ///
+    /// [`Entry::adopted`]: connectord_account::Entry::adopted
+    Confirmed,
+    /// Adopted ones whose content turned out to be another: new messages, pending, of which nothing is known.
+    Another,
 }
 
-/// A parked message, with all that a person needs to decide.
+/// A message in trouble, with all that a person needs to decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParkedRow {
     /// Which message.
@@ -262,7 +273,7 @@ pub struct ParkedRow {
     pub account: String,
     /// The mailbox's name; empty for POP3.
     pub mailbox: String,
-    /// [`State::Parked`], or [`State::Pending`] when pending ones were asked for too.
+    /// [`State::Parked`]; [`State::Pending`] or [`State::Discarding`] when those were asked for too.
     pub state: State,
     /// What people recognise it by.
     pub name: MessageName,
@@ -274,6 +285,23 @@ pub struct ParkedRow {
     pub since: UnixTime,
     /// Failed attempts.
     pub attempts: u16,
+    /// A person wants it delivered whatever speaks against it.
+    pub anyway: bool,
+    /// How far it has come for each recipient it was begun for, by destination and user.
+    pub deliveries: Vec<ParkedDelivery>,
+}
+
+/// How far a message in trouble has come for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedDelivery {
+    /// Name of the destination.
+    pub destination: String,
+    /// The local user.
+    pub user: String,
+    /// How far it has come.
+    pub step: Step,
+    /// Attempts that may have arrived.
+    pub uncertain_attempts: u32,
 }
 
 /// One check of one account.
@@ -297,6 +325,8 @@ pub struct RunRow {
     pub parked: u64,
     /// Remote copies removed and confirmed.
     pub removed: u64,
+    /// Deliveries made again though an earlier attempt may have arrived: possible duplicates.
+    pub repeated: u64,
     /// What ended it, when it did not end well.
     pub error: Option<String>,
 }

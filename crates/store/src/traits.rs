@@ -75,12 +75,15 @@ pub trait Store: Send + Sync {
         now: UnixTime,
     ) -> Result<(), StoreError>;
 
-    /// A message will not be tried again until a person says so.
+    /// A message will not be tried again, nor removed, until a person says so. `fingerprint` is what is known of it,
+    /// as far as anything was seen of it.
+    #[allow(clippy::too_many_arguments, reason = "one row, said once")]
     async fn park(
         &self,
         lease: &Lease,
         message: MessageRef,
         name: &MessageName,
+        fingerprint: Option<Fingerprint>,
         size_octets: u64,
         reason: &str,
         now: UnixTime,
@@ -95,18 +98,27 @@ pub trait Store: Send + Sync {
         mark: Mark,
     ) -> Result<(), StoreError>;
 
-    /// After an identity change: what was known under `from` is known under `to` now; each old row is used up.
+    /// After an identity change: what was known under `from` is known under `to` now, as adopted; each old row is used up.
     async fn adopt(&self, lease: &Lease, adopted: &[(MessageRef, MessageRef, Fingerprint)]) -> Result<(), StoreError>;
 
-    /// Messages in trouble: parked ones, with `pending` also those that wait for another attempt. Of one account or all.
+    /// Messages in trouble: parked ones, with `pending` also those that wait for another attempt or for their removal. Of
+    /// one account or all.
     async fn troubled(&self, account: Option<AccountId>, pending: bool) -> Result<Vec<ParkedRow>, StoreError>;
 
-    /// A person wants a parked or pending message tried again now: it becomes pending and due, its attempts are
-    /// forgotten. False when there is no such message in trouble.
+    /// A person wants a message in trouble tried again now: it becomes pending and due, its attempts are forgotten, and
+    /// so is a wish to have it removed. False when there is no such message in trouble.
     async fn retry(&self, message: MessageRef) -> Result<bool, StoreError>;
 
-    /// A person wants a parked or pending message left alone: it becomes skipped. False when there is none.
+    /// As [`Store::retry`], and the message is to be delivered whatever parked it, until it is delivered
+    /// ([`Entry::anyway`]). False when there is none.
+    async fn deliver(&self, message: MessageRef) -> Result<bool, StoreError>;
+
+    /// A person wants a message in trouble left alone: it becomes skipped. False when there is none.
     async fn skip(&self, message: MessageRef) -> Result<bool, StoreError>;
+
+    /// A person wants the remote copy of a message in trouble removed though not everybody has it: it is discarded at
+    /// the next check. False when there is none.
+    async fn delete(&self, message: MessageRef) -> Result<bool, StoreError>;
 
     /// Remembers a check; the newest 100 of each account are kept.
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError>;
@@ -116,6 +128,12 @@ pub trait Store: Send + Sync {
 
     /// Remembers the time, and returns the one remembered before: how a jump of the clock is noticed across restarts.
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError>;
+
+    /// What [`Store::record_notices`] has left, by subject: how it is known after a restart whom somebody was told about.
+    async fn notices(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Remembers a text for each subject, or forgets it, all in one commit. The texts mean nothing to the store.
+    async fn record_notices(&self, changes: &[(String, Option<String>)]) -> Result<(), StoreError>;
 
     /// Forgets what has lost its purpose: accounts retired for 90 days, messages gone from the server for a year.
     async fn tidy(&self, now: UnixTime) -> Result<(), StoreError>;

@@ -92,7 +92,7 @@ async fn measure(directory: &str, rows: u64) -> Result<(), StoreError> {
 fn begin(message: MessageRef, n: u64) -> Begin {
     Begin {
         message,
-        fingerprint: Fingerprint { head: mixed(n), ident: mixed(!n), size: 3_000 + (n % 100_000) as u32 },
+        fingerprint: Fingerprint { head: mixed(n), body: mixed(!n), size: 3_000 + (n % 100_000) as u32 },
         arrived_at: UnixTime(1_800_000_000 - (n % 10_000_000) as i64),
         name: MessageName { on_server: n.to_string(), subject: "a subject".to_owned(), ..MessageName::default() },
         deliveries: vec![(

@@ -14,6 +14,7 @@ mod directory;
 mod fault;
 mod leases;
 mod messages;
+mod notices;
 mod schema;
 mod threads;
 
@@ -295,6 +296,14 @@ fn change<T>(
     Ok(result)
 }
 
+/// What a person decides about a message; nothing when it is unknown.
+fn decide(connection: &Connection, message: MessageRef, decision: fn(&mut Message) -> bool) -> Result<bool, Fault> {
+    match messages::load(connection, message)? {
+        Some(_) => change(connection, message, |message| Ok(decision(message))),
+        None => Ok(false),
+    }
+}
+
 fn mark(
     connection: &Connection,
     mailbox: MailboxId,
@@ -455,6 +464,7 @@ impl Store for SqliteStore {
         lease: &Lease,
         message: MessageRef,
         name: &MessageName,
+        fingerprint: Option<Fingerprint>,
         size_octets: u64,
         reason: &str,
         now: UnixTime,
@@ -464,7 +474,7 @@ impl Store for SqliteStore {
         let act = move |connection: &Connection| {
             accounts::owned(connection, account, [message.mailbox])?;
             change(connection, message, |message| {
-                message.park(&name, size_octets, &reason, now);
+                message.park(&name, fingerprint, size_octets, &reason, now);
                 Ok(())
             })
         };
@@ -512,19 +522,20 @@ impl Store for SqliteStore {
     }
 
     async fn retry(&self, message: MessageRef) -> Result<bool, StoreError> {
-        let act = move |connection: &Connection| match messages::load(connection, message)? {
-            Some(_) => change(connection, message, |message| Ok(message.retry())),
-            None => Ok(false),
-        };
-        self.write("retrying a message", None, act).await
+        self.write("retrying a message", None, move |connection| decide(connection, message, Message::retry)).await
+    }
+
+    async fn deliver(&self, message: MessageRef) -> Result<bool, StoreError> {
+        let act = move |connection: &Connection| decide(connection, message, Message::deliver_anyway);
+        self.write("having a message delivered anyway", None, act).await
     }
 
     async fn skip(&self, message: MessageRef) -> Result<bool, StoreError> {
-        let act = move |connection: &Connection| match messages::load(connection, message)? {
-            Some(_) => change(connection, message, |message| Ok(message.skip())),
-            None => Ok(false),
-        };
-        self.write("skipping a message", None, act).await
+        self.write("skipping a message", None, move |connection| decide(connection, message, Message::skip)).await
+    }
+
+    async fn delete(&self, message: MessageRef) -> Result<bool, StoreError> {
+        self.write("discarding a message", None, move |connection| decide(connection, message, Message::delete)).await
     }
 
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
@@ -540,6 +551,15 @@ impl Store for SqliteStore {
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
         self.told(now);
         self.write("remembering the time", None, move |connection| accounts::tick(connection, now)).await
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read("reading what was told", notices::all).await
+    }
+
+    async fn record_notices(&self, changes: &[(String, Option<String>)]) -> Result<(), StoreError> {
+        let changes = changes.to_vec();
+        self.write("remembering what was told", None, move |connection| notices::record(connection, &changes)).await
     }
 
     async fn tidy(&self, now: UnixTime) -> Result<(), StoreError> {

@@ -37,11 +37,11 @@ fn begin(message: MessageRef) -> Begin {
     }) else {
         unreachable!("a digest was asked for")
     };
-    let (head, ident) =
+    let (head, body) =
         (u64::from_be_bytes(*digest.first_chunk().unwrap()), u64::from_le_bytes(*digest.first_chunk().unwrap()));
     Begin {
         message,
-        fingerprint: Fingerprint { head, ident, size: 3_000 + (head % 100_000) as u32 },
+        fingerprint: Fingerprint { head, body, size: 3_000 + (head % 100_000) as u32 },
         arrived_at: UnixTime(NOW.0 - (head % 10_000_000) as i64),
         name: MessageName { subject: "a subject".to_owned(), ..MessageName::default() },
         deliveries: vec![(
@@ -155,10 +155,26 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let change =
         |sql: &str| rusqlite::Connection::open(directory.path().join("state.db")).unwrap().execute_batch(sql).unwrap();
     change("PRAGMA user_version = 99");
-    let newer = StoreError::NewerSchema { found: 99, known: 1 };
+    let newer = StoreError::NewerSchema { found: 99, known: 3 };
     assert_eq!(SqliteStore::open(directory.path(), Options::default()).err(), Some(newer));
-    change("PRAGMA user_version = 1");
+    change("PRAGMA user_version = 3");
     open(directory.path());
+}
+
+#[tokio::test]
+async fn a_state_of_the_first_schema_learns_to_remember_what_was_told() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let state = rusqlite::Connection::open(directory.path().join("state.db")).unwrap();
+    state
+        .execute_batch(
+            "DROP TABLE notice; ALTER TABLE trouble DROP COLUMN anyway; ALTER TABLE run DROP COLUMN repeated;
+             PRAGMA user_version = 1",
+        )
+        .unwrap();
+    drop(state);
+    let store = open(directory.path());
+    assert_eq!(store.notices().await.unwrap(), []);
 }
 
 #[test]

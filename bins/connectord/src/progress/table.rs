@@ -34,6 +34,19 @@ pub(crate) fn closing_table(rows: &[(String, Report)], width: usize, look: Look)
     }
     let mut text = laid_out(&cells, width, look);
     for (address, report) in rows {
+        for change in &report.changes {
+            let mark = look.paint(YELLOW, "~");
+            let _ = writeln!(text, "{mark} {}: {}", Inert::text(address), Inert::text(&change.to_string()));
+        }
+        if report.repeated > 0 {
+            let (mark, times) = (look.paint(YELLOW, "~"), counted(report.repeated, "delivery", "deliveries"));
+            let address = Inert::text(address);
+            let _ = writeln!(
+                text,
+                "{mark} {address}: {times} made again, as an earlier attempt may have arrived: \
+                possible duplicates"
+            );
+        }
         if let Some(error) = &report.error {
             let _ = write!(text, "{}", trouble(address, error, look));
         }

@@ -3,15 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use connectord_account::{Decision, Entry, Key, Listed, Planner, Start, State};
+use connectord_account::{Decision, Entry, Key, Listed, Oversize, Planner, Start, State, Verify};
 use connectord_imap::{Body, Event, FetchItems, Refusal, Section, Selected, Uid, UidSearch, UidSet};
-use connectord_mail::{Fingerprint, Head, UnixTime};
-use connectord_store::{MailboxRow, Mark, MessageRef};
+use connectord_mail::UnixTime;
+use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
 use tracing::warn;
 
 use super::{ImapRun, chunks, name, reference};
-use crate::mailbox::{Prints, newest_first, too_large};
+use crate::mailbox::{Prints, Wanted, newest_first, too_large};
+use crate::pipeline::name_of;
+use crate::run::Run;
+use crate::skim::{Seen, Skim};
 use crate::trouble::RunError;
+use crate::{Change, ChangeKind};
 
 /// All UIDs are compared at least this often, not only those above the mark.
 const FULL_LISTING_EVERY: Duration = Duration::from_secs(86_400);
@@ -22,21 +26,14 @@ const HEADERS_AT_ONCE: usize = 500;
 /// Sizes asked for at a time.
 const SIZES_AT_ONCE: usize = 5000;
 
-/// A message to retrieve.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    pub(super) generation: u16,
-    pub(super) attempt: u32,
-    /// It was wanted before: the size limit let it pass, or a person wants it whatever its size.
-    pub(super) known: bool,
-}
-
 /// What is to be done in one mailbox.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) messages: u64,
     pub(super) wanted: HashMap<Uid, Wanted>,
     pub(super) due: Vec<Uid>,
+    /// Due, and only their headers ever said which messages they are: they are compared whole first.
+    pub(super) doubtful: Vec<(Uid, Entry)>,
     /// Evidence of absence: all of the mailbox, its count agreeing.
     pub(super) complete: bool,
     /// No message that was there can have been overlooked.
@@ -47,7 +44,8 @@ pub(super) struct Work {
 
 /// The header of a message.
 struct Found {
-    fingerprint: Fingerprint,
+    seen: Seen,
+    name: MessageName,
     size_octets: Option<u64>,
     arrived: Option<UnixTime>,
 }
@@ -85,7 +83,11 @@ impl ImapRun<'_> {
         let run = self.run;
         let last = mailbox.last_listed;
         let stale = last.is_none_or(|last| run.now < last || run.now.since(last) >= FULL_LISTING_EVERY);
-        let unsettled = planner.ledger().entries().iter().any(|entry| entry.state == State::Removing);
+        let unsettled = planner
+            .ledger()
+            .entries()
+            .iter()
+            .any(|entry| entry.state == State::Removing || entry.state == State::Discarding && entry.attempts > 0);
         let failed = run.account.health.failures > 0;
         let first = mailbox.uid_next == 0 || mailbox.first_listed.is_none();
         let full = first || stale || unsettled || failed || renumbered || mailbox.absence.is_some();
@@ -104,7 +106,7 @@ impl ImapRun<'_> {
                 .finish(command, |event| match event {
                     Event::Found(uids) => {
                         counted += uids.len();
-                        uids.iter().for_each(|uid| work.see(planner, uid));
+                        uids.iter().for_each(|uid| work.see(run, mailbox, planner, uid));
                     }
                     Event::Exists(_) | Event::Expunged | Event::Vanished(_) => changed = true,
                     _ => {}
@@ -120,11 +122,11 @@ impl ImapRun<'_> {
             let entries = planner.ledger().entries().to_vec();
             for entry in entries {
                 if let Key::Uid(uid) = entry.key
-                    && matches!(entry.state, State::Pending | State::Delivered | State::Removing)
+                    && matches!(entry.state, State::Pending | State::Delivered | State::Removing | State::Discarding)
                     && uid < mailbox.uid_next
                     && let Some(uid) = Uid::new(uid)
                 {
-                    work.see(planner, uid);
+                    work.see(run, mailbox, planner, uid);
                 }
             }
         }
@@ -162,7 +164,7 @@ impl ImapRun<'_> {
         work: &mut Work,
     ) -> Result<(), RunError> {
         let run = self.run;
-        let mut heads = self.heads(work.wanted.keys().copied().collect()).await?;
+        let mut heads = self.heads(work.wanted.keys().copied().collect(), false).await?;
         heads.sort_by_key(|(uid, _)| *uid);
         let mut known = Prints::new();
         for (row, entries) in predecessors {
@@ -176,10 +178,10 @@ impl ImapRun<'_> {
         let before = predecessors.iter().filter_map(|(row, _)| row.last_listed).max();
         let mut adopted = Vec::new();
         let mut skipped = Vec::new();
-        for (uid, Found { fingerprint, size_octets, arrived }) in heads {
+        for (uid, Found { seen, size_octets, arrived, .. }) in heads {
             let key = Key::Uid(uid.number());
             // Each row is used once: two identical messages are two messages.
-            if let Some((from, old)) = known.take(&fingerprint, size_octets) {
+            if let Some((from, old)) = known.take(&seen, size_octets) {
                 adopted.push((from, MessageRef { mailbox: mailbox.id, key, generation: 0 }, old));
                 work.wanted.remove(&uid);
             } else if run.job.account.start == Start::FromNowOn && arrived.is_some() && arrived <= before {
@@ -187,11 +189,7 @@ impl ImapRun<'_> {
                 work.wanted.remove(&uid);
             }
         }
-        warn!(
-            account = run.job.address(), mailbox = %connectord_wire::Escaped::text(&mailbox.name),
-            recognised = adopted.len(), new = work.wanted.len(),
-            "the server renumbered this mailbox (UIDVALIDITY changed); known messages were recognised by their headers"
-        );
+        renumbered(run, mailbox, predecessors, adopted.len(), work.wanted.len());
         if !run.mode.dry_run {
             run.site.store.adopt(run.lease, &adopted).await?;
             run.site.store.mark(run.lease, mailbox.id, &skipped, Mark::Skipped).await?;
@@ -199,41 +197,46 @@ impl ImapRun<'_> {
         Ok(())
     }
 
-    /// Fingerprint, size and arrival of messages, by their headers only; those that cannot be had are missing.
-    async fn heads(&mut self, uids: UidSet) -> Result<Vec<(Uid, Found)>, RunError> {
+    /// Fingerprint, size and arrival of messages, by their headers only, and with `named` what people recognise them by;
+    /// those that cannot be had are missing.
+    async fn heads(&mut self, uids: UidSet, named: bool) -> Result<Vec<(Uid, Found)>, RunError> {
         let mut found = Vec::new();
         let uids: Vec<Uid> = uids.iter().collect();
         for chunk in chunks(&uids, HEADERS_AT_ONCE) {
             let before = found.len();
-            if let Some(refusal) = self.fetch_heads(&chunk, &mut found).await? {
+            if let Some(refusal) = self.fetch_heads(&chunk, named, &mut found).await? {
                 warn!(account = self.run.job.address(), %refusal, "headers cannot be compared");
                 // One that cannot be had must not hide the others of its command.
                 let had: HashSet<Uid> = found[before..].iter().map(|(uid, _)| *uid).collect();
                 for uid in chunk.iter().filter(|uid| !had.contains(uid)) {
-                    self.fetch_heads(&UidSet::range(uid, uid), &mut found).await?;
+                    self.fetch_heads(&UidSet::range(uid, uid), named, &mut found).await?;
                 }
             }
         }
         Ok(found)
     }
 
-    async fn fetch_heads(&mut self, uids: &UidSet, found: &mut Vec<(Uid, Found)>) -> Result<Option<Refusal>, RunError> {
+    async fn fetch_heads(
+        &mut self,
+        uids: &UidSet,
+        named: bool,
+        found: &mut Vec<(Uid, Found)>,
+    ) -> Result<Option<Refusal>, RunError> {
         let items =
             FetchItems { size: true, internal_date: true, body: Some(Section::Header), ..FetchItems::default() };
         let command = self.driver.machine().uid_fetch(uids, items);
-        let mut head = Vec::new();
+        let mut skim = Skim::default();
         let result = self
             .finish(command, |event| match event {
-                Event::BodyStart { .. } => head.clear(),
-                Event::Body(octets) => {
-                    let room = connectord_mail::head::MAX_HEAD.saturating_sub(head.len());
-                    head.extend_from_slice(&octets[..octets.len().min(room)]);
-                }
+                Event::BodyStart { .. } => skim = Skim::default(),
+                Event::Body(octets) => skim.push(&octets),
                 Event::Fetched(fetched) => {
                     if let (Some(uid), true, Body::Octets(_)) = (fetched.uid, fetched.asked, fetched.body) {
                         let arrived = fetched.internal_date.map(|date| UnixTime(date.unix_seconds));
-                        let fingerprint = Fingerprint::new(Head::of(&head), 0);
-                        found.push((uid, Found { fingerprint, size_octets: fetched.size, arrived }));
+                        let (seen, size_octets) = (skim.header_only(fetched.size), fetched.size);
+                        let name =
+                            if named { name_of(skim.head(), uid.number().to_string()) } else { MessageName::default() };
+                        found.push((uid, Found { seen, name, size_octets, arrived }));
                     }
                 }
                 _ => {}
@@ -262,27 +265,65 @@ impl ImapRun<'_> {
                 .await?;
             result.map_err(|refusal| self.refused(&mailbox.name, refusal.to_string(), true))?;
         }
+        if run.mode.dry_run {
+            work.wanted.retain(|uid, _| large.iter().all(|(too_large, _)| too_large != uid));
+            return Ok(());
+        }
+        // A person who decides about them sees from whom they are.
+        let shown = run.job.account.oversize == Oversize::Park && !large.is_empty();
+        let uids: UidSet = if shown { large.iter().map(|(uid, _)| *uid).collect() } else { UidSet::new() };
+        let heads: HashMap<Uid, Found> = self.heads(uids, true).await?.into_iter().collect();
         for (uid, size) in large {
             let Some(wanted) = work.wanted.remove(&uid) else { continue };
-            if !run.mode.dry_run {
-                too_large(run, reference(mailbox, uid, wanted.generation), &name(uid), size).await?;
-            }
+            let message = reference(mailbox, uid, wanted.generation);
+            let head = heads.get(&uid);
+            let name = head.map_or_else(|| name(uid), |head| head.name.clone());
+            too_large(run, message, &name, head.map(|head| head.seen.fingerprint), size).await?;
         }
         Ok(())
     }
 }
 
+/// Says that the mailbox has another UIDVALIDITY.
+pub(super) fn renumbered(
+    run: &Run<'_>,
+    mailbox: &MailboxRow,
+    predecessors: &[(MailboxRow, Vec<Entry>)],
+    recognised: usize,
+    new: usize,
+) {
+    let entries = predecessors.iter().flat_map(|(_, entries)| entries);
+    let known = entries.filter(|entry| entry.state != State::Done).count();
+    run.tally.change(
+        run,
+        Change {
+            kind: ChangeKind::Renumbered,
+            mailbox: connectord_wire::Escaped::text(&mailbox.name).to_string(),
+            known: known as u64,
+            missing: known.saturating_sub(recognised) as u64,
+            recognised: recognised as u64,
+            new: new as u64,
+        },
+    );
+}
+
 impl Work {
-    fn see(&mut self, planner: &mut Planner, uid: Uid) {
+    fn see(&mut self, run: &Run<'_>, mailbox: &MailboxRow, planner: &mut Planner, uid: Uid) {
         let key = Key::Uid(uid.number());
-        match planner.see(Listed::new(key)) {
+        let decision = planner.see(Listed::new(key));
+        let known = planner.ledger().get(key);
+        match decision {
             Decision::Retrieve { attempt, generation } => {
-                let known = planner.ledger().get(key).is_some();
-                self.wanted.insert(uid, Wanted { generation, attempt, known });
+                if known.is_none() || !run.waits_for_room(reference(mailbox, uid, generation)) {
+                    self.wanted.insert(uid, Wanted::of(known, generation, attempt));
+                }
             }
-            Decision::Remove { .. } => self.due.push(uid),
+            Decision::Remove { verify: Verify::Content, .. } => {
+                self.doubtful.extend(known.map(|entry| (uid, *entry)));
+            }
+            Decision::Remove { verify: Verify::Nothing | Verify::Header, .. } => self.due.push(uid),
             Decision::Leave => {
-                let known = planner.ledger().get(key).filter(|entry| entry.state == State::Done);
+                let known = known.filter(|entry| entry.state == State::Done);
                 self.returned.extend(known.map(|entry| (entry.key, entry.generation)));
             }
             Decision::Compare { .. } | Decision::TooLarge { .. } | Decision::Ambiguous => {}

@@ -8,8 +8,8 @@ use connectord_mail::UnixTime;
 use connectord_store::{MailboxRow, Mark};
 use tracing::warn;
 
-use super::{ImapRun, flags};
-use crate::mailbox::removes_at_once;
+use super::{ImapRun, flags, reference};
+use crate::mailbox::{discarded, removes_at_once};
 use crate::trouble::RunError;
 
 /// How long a refused removal waits.
@@ -54,19 +54,40 @@ impl ImapRun<'_> {
         }
         due.sort_unstable();
         due.dedup();
-        for batch in due.chunks(account.removals_per_session.max(1) as usize) {
-            self.remove(mailbox, batch).await?;
+        let (discards, due): (Vec<Uid>, Vec<Uid>) =
+            due.into_iter().partition(|uid| run.discard(reference(mailbox, *uid, 0)).is_some());
+        let most = account.removals_per_session.max(1) as usize;
+        for batch in due.chunks(most) {
+            self.remove(mailbox, batch, &account.removal).await?;
+        }
+        if !discards.is_empty() {
+            let removal = self.for_discards().await?;
+            for batch in discards.chunks(most) {
+                self.remove(mailbox, batch, &removal).await?;
+            }
         }
         Ok(())
     }
 
+    /// How messages go that a person wants gone: as all others do, but away from where mail is retrieved from, and not
+    /// marked only.
+    async fn for_discards(&mut self) -> Result<Removal, RunError> {
+        let removal = &self.run.job.account.removal;
+        let target = match removal {
+            Removal::MarkSeen | Removal::Expunge => return Ok(Removal::Expunge),
+            Removal::MoveTo(folder) => self.named(folder)?,
+            Removal::Trash => self.trash().await?,
+        };
+        Ok(if self.retrieved_from.contains(&target) { Removal::Expunge } else { removal.clone() })
+    }
+
     /// Removes one batch: committed first, then asked for.
-    async fn remove(&mut self, mailbox: &MailboxRow, uids: &[Uid]) -> Result<(), RunError> {
+    async fn remove(&mut self, mailbox: &MailboxRow, uids: &[Uid], removal: &Removal) -> Result<(), RunError> {
         let run = self.run;
         let names: Vec<(Key, u16)> = uids.iter().map(|uid| (Key::Uid(uid.number()), 0)).collect();
         let set: UidSet = uids.iter().copied().collect();
         run.site.store.mark(run.lease, mailbox.id, &names, Mark::Removing).await?;
-        let removed = match &run.job.account.removal {
+        let removed = match removal {
             Removal::MarkSeen => match self.store(&set, Flag::Seen).await? {
                 Ok(()) => {
                     // They stay, and are remembered as long as they do.
@@ -89,6 +110,7 @@ impl ImapRun<'_> {
         match removed {
             Removed::Done => {
                 run.tally.removed(run, uids.len() as u64);
+                discarded(run, mailbox, &names);
                 return Ok(());
             }
             Removed::Marked => {}

@@ -115,7 +115,8 @@ impl ImapRun<'_> {
                         (Body::Octets(octets), Some(collector)) if octets == collector.size_octets() => collector,
                         (Body::Octets(octets), None) if octets > limit => {
                             missing.remove(&uid);
-                            too_large(run, reference(mailbox, uid, wanted.generation), &name(uid), octets).await?;
+                            let message = reference(mailbox, uid, wanted.generation);
+                            too_large(run, message, &name(uid), None, octets).await?;
                             continue;
                         }
                         _ => continue,
@@ -125,8 +126,7 @@ impl ImapRun<'_> {
                     let collected = collector.finish().await.map_err(RunError::Spool)?;
                     let arrived = fetched.internal_date.map(|date| UnixTime(date.unix_seconds));
                     let (key, on_server) = (Key::Uid(uid.number()), uid.number().to_string());
-                    let (generation, attempt) = (wanted.generation, wanted.attempt);
-                    let incoming = Incoming::new(run, mailbox, key, generation, attempt, on_server, arrived, collected);
+                    let incoming = Incoming::new(run, mailbox, key, *wanted, on_server, arrived, collected);
                     self.queue.send(incoming).await?;
                 }
                 Event::Done { command: done, result } if done == command => {
@@ -142,5 +142,6 @@ impl ImapRun<'_> {
 fn failed(mailbox: &MailboxRow, work: &Work, uid: Uid, reason: String) -> Option<Failed> {
     let wanted = work.wanted.get(&uid)?;
     let message = reference(mailbox, uid, wanted.generation);
-    Some(Failed { message, name: name(uid), attempt: wanted.attempt, size_octets: None, reason })
+    let (attempt, anyway) = (wanted.attempt, wanted.anyway);
+    Some(Failed { message, name: name(uid), attempt, anyway, size_octets: None, reason })
 }

@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use connectord_account::{Decision, Entry, Key, Ledger, Listed, Planner, Rules, State};
-use connectord_mail::{Fingerprint, Head, UnixTime};
+use connectord_account::{Decision, Entry, Key, Ledger, Listed, Planner, Rules, State, Verify};
+use connectord_mail::{Fingerprint, UnixTime};
 use connectord_pop3::{Event, MessageNumber, Retrieval};
-use connectord_store::{MailboxRow, MessageRef};
-use tracing::warn;
+use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
 
 use super::listing::Listing;
-use super::{Candidate, Connection, FEW, Pop3Run, key_of};
-use crate::mailbox::{Prints, is_told_apart, newest_first};
+use super::{Candidate, Connection, Due, FEW, Pop3Run, key_of, other_ids};
+use crate::mailbox::{Compared, Prints, Wanted, ask_again, newest_first};
+use crate::pipeline::name_of;
+use crate::skim::{Seen, Skim};
 use crate::trouble::RunError;
 
 impl Pop3Run<'_> {
@@ -33,33 +34,32 @@ impl Pop3Run<'_> {
             listing.candidates.iter().filter(doubtful).map(|candidate| candidate.number).collect();
         let heads = self.heads(driver, &numbers, Otherwise::Nothing).await?;
         let says_nothing = |candidate: &&mut Candidate| {
-            candidate.size_octets.is_none()
-                && heads.get(&candidate.number).is_some_and(|fingerprint| !is_told_apart(fingerprint))
+            candidate.size_octets.is_none() && heads.get(&candidate.number).is_some_and(|seen| !seen.named)
         };
         for candidate in listing.candidates.iter_mut().filter(says_nothing) {
             candidate.size_octets = self.size(driver, candidate.number).await?;
         }
         let mut adopted = Vec::new();
         for mut candidate in std::mem::take(&mut listing.candidates) {
-            let Some(fingerprint) = heads.get(&candidate.number) else {
+            let Some(seen) = heads.get(&candidate.number) else {
                 listing.candidates.push(candidate);
                 continue;
             };
             if let (true, Some(key)) = (candidate.compare, candidate.key) {
-                if !is_told_apart(fingerprint) {
+                if !seen.named {
                     listing.candidates.push(candidate);
                     continue;
                 }
-                if known.is(key, fingerprint) {
-                    listing.returned.push((key, candidate.generation));
+                if known.is(key, seen) {
+                    listing.returned.push((key, candidate.wanted.generation));
                     continue;
                 }
                 candidate.compare = false;
-                candidate.generation = candidate.generation.saturating_add(1);
+                candidate.wanted.generation = candidate.wanted.generation.saturating_add(1);
                 listing.candidates.push(candidate);
                 continue;
             }
-            let Some(entry) = known.take_matching(fingerprint, candidate.size_octets) else {
+            let Some(entry) = known.take_matching(seen, candidate.size_octets) else {
                 listing.candidates.push(candidate);
                 continue;
             };
@@ -70,13 +70,9 @@ impl Pop3Run<'_> {
             }
             match known.decide(entry) {
                 Decision::Retrieve { attempt, generation } => {
-                    listing.candidates.push(Candidate {
-                        key: Some(entry.key),
-                        attempt,
-                        generation,
-                        known: true,
-                        ..candidate
-                    });
+                    // Its header alone says that it is this one: what comes is compared.
+                    let wanted = Wanted::of(Some(&Entry { adopted: true, ..entry }), generation, attempt);
+                    listing.candidates.push(Candidate { key: Some(entry.key), wanted, ..candidate });
                 }
                 // A header alone justifies no removal: the whole message is compared.
                 Decision::Remove { .. } => {
@@ -85,6 +81,9 @@ impl Pop3Run<'_> {
                 }
                 _ => {}
             }
+        }
+        if !adopted.is_empty() {
+            other_ids(self.run, planner.ledger().entries(), vanished, adopted.len(), listing.candidates.len());
         }
         self.adopt(&adopted).await?;
         Ok(adopted.len())
@@ -95,15 +94,11 @@ impl Pop3Run<'_> {
         if adopted.is_empty() || run.mode.dry_run {
             return Ok(());
         }
-        warn!(
-            account = run.job.address(),
-            recognised = adopted.len(),
-            "the server gives other unique-ids to messages that are known; they were recognised by their headers"
-        );
         Ok(run.site.store.adopt(run.lease, adopted).await?)
     }
 
-    /// Compares headers before removals whose names may mean other messages by now.
+    /// Compares messages before removals whose names may mean others by now: their headers, or all of them where only a
+    /// header ever said which they are.
     pub(super) async fn verify(
         &self,
         driver: &mut Connection,
@@ -111,23 +106,61 @@ impl Pop3Run<'_> {
         known: &mut Known,
         listing: &mut Listing,
     ) -> Result<(), RunError> {
-        let doubtful: Vec<MessageNumber> = listing.due.iter().filter(|due| due.verify).map(|due| due.number).collect();
-        // Where there is no TOP the whole message is looked at: nothing is removed on a guess, and nothing stays for ever.
-        let heads = self.heads(driver, &doubtful, Otherwise::Retrieve).await?;
-        let mut adopted = Vec::new();
+        if self.run.mode.dry_run {
+            return Ok(());
+        }
+        let (mut by_header, mut by_content) = (Vec::new(), Vec::new());
         for due in std::mem::take(&mut listing.due) {
-            if !due.verify {
-                listing.due.push(due);
-                continue;
+            match due.verify {
+                Verify::Nothing => listing.due.push(due),
+                Verify::Header => by_header.push(due),
+                Verify::Content => by_content.push(due),
             }
+        }
+        let most = self.run.job.account.removals_per_session.max(1) as usize;
+        if by_content.len() > most {
+            by_content.truncate(most);
+            listing.put_off = true;
+        }
+        self.verify_headers(driver, mailbox, known, listing, by_header).await?;
+        self.verify_contents(driver, mailbox, known, listing, by_content).await
+    }
+
+    async fn verify_headers(
+        &self,
+        driver: &mut Connection,
+        mailbox: &MailboxRow,
+        known: &mut Known,
+        listing: &mut Listing,
+        doubtful: Vec<Due>,
+    ) -> Result<(), RunError> {
+        let run = self.run;
+        let (certain, doubtful): (Vec<Due>, Vec<Due>) =
+            doubtful.into_iter().partition(|due| !mailbox.keys_recur && !due.short && known.is_unseen(due.key));
+        // Nothing was ever seen of it, and nothing speaks against its unique-id.
+        listing.due.extend(certain);
+        let numbers: Vec<MessageNumber> = doubtful.iter().map(|due| due.number).collect();
+        // Where there is no TOP the whole message is looked at: nothing is removed on a guess, and nothing stays for ever.
+        let heads = self.heads(driver, &numbers, Otherwise::Retrieve).await?;
+        let (mut adopted, mut gone) = (Vec::new(), Vec::new());
+        for due in doubtful {
             let Some(found) = heads.get(&due.number) else { continue };
             if known.is(due.key, found) {
                 listing.due.push(due);
                 continue;
             }
+            if known.is_nameless(due.key) {
+                let message = MessageRef { mailbox: mailbox.id, key: due.key, generation: due.generation };
+                ask_again(run, message, Some(found.fingerprint)).await?;
+                continue;
+            }
+            if known.all.get(&due.key).is_some_and(|entry| entry.state == State::Discarding) {
+                // What a person wanted removed is not there any more.
+                gone.push((due.key, due.generation));
+            }
             // Another message under a name that was used before: it is new, unless it had another name before.
-            let generation = due.generation.saturating_add(1);
-            let new = Candidate { key: Some(due.key), generation, ..Candidate::unnamed(due.number) };
+            let wanted = Wanted::new(due.generation.saturating_add(1));
+            let new = Candidate { key: Some(due.key), wanted, ..Candidate::unnamed(due.number) };
             match (known.take_matching(found, None), new.message(mailbox)) {
                 (Some(entry), Some(to)) => {
                     let from = MessageRef { mailbox: mailbox.id, key: entry.key, generation: entry.generation };
@@ -136,7 +169,39 @@ impl Pop3Run<'_> {
                 _ => listing.candidates.push(new),
             }
         }
+        if !gone.is_empty() {
+            run.site.store.mark(run.lease, mailbox.id, &gone, Mark::Done).await?;
+        }
         self.adopt(&adopted).await
+    }
+
+    async fn verify_contents(
+        &self,
+        driver: &mut Connection,
+        mailbox: &MailboxRow,
+        known: &Known,
+        listing: &mut Listing,
+        doubtful: Vec<Due>,
+    ) -> Result<(), RunError> {
+        let numbers: Vec<MessageNumber> = doubtful.iter().map(|due| due.number).collect();
+        let found = self.wholes(driver, &numbers).await?;
+        let entries = doubtful.iter().filter_map(|due| known.all.get(&due.key));
+        let mut compared = Compared::new(entries.map(|entry| entry.fingerprint));
+        for due in doubtful {
+            // What cannot be had stays as it is.
+            let Some(seen) = found.get(&due.number) else { continue };
+            let (key, generation) = (due.key, due.generation);
+            if known.is_nameless(key) {
+                let message = MessageRef { mailbox: mailbox.id, key, generation };
+                ask_again(self.run, message, Some(seen.fingerprint)).await?;
+            } else if compared.compare((key, generation), &seen.fingerprint) {
+                listing.due.push(due);
+            } else {
+                let wanted = Wanted { known: true, ..Wanted::new(generation) };
+                listing.candidates.push(Candidate { key: Some(key), wanted, ..Candidate::unnamed(due.number) });
+            }
+        }
+        compared.record(self.run, mailbox).await
     }
 
     /// The size of one message, by the server's word.
@@ -151,35 +216,61 @@ impl Pop3Run<'_> {
         }
     }
 
-    /// The fingerprints of messages by TOP; those that cannot be had are missing.
+    /// Messages by TOP; those that cannot be had are missing.
     async fn heads(
         &self,
         driver: &mut Connection,
         numbers: &[MessageNumber],
         otherwise: Otherwise,
-    ) -> Result<HashMap<MessageNumber, Fingerprint>, RunError> {
-        let run = self.run;
+    ) -> Result<HashMap<MessageNumber, Seen>, RunError> {
         for number in numbers {
             driver.machine().top(*number, 0);
         }
-        let mut heads = HashMap::new();
-        let mut left = numbers.len();
-        let mut head = Vec::new();
+        self.look_at(driver, numbers.len(), otherwise).await
+    }
+
+    /// Messages by RETR; those that cannot be had are missing.
+    async fn wholes(
+        &self,
+        driver: &mut Connection,
+        numbers: &[MessageNumber],
+    ) -> Result<HashMap<MessageNumber, Seen>, RunError> {
+        for number in numbers {
+            driver.machine().retr(*number);
+        }
+        self.look_at(driver, numbers.len(), Otherwise::Nothing).await
+    }
+
+    async fn look_at(
+        &self,
+        driver: &mut Connection,
+        mut left: usize,
+        otherwise: Otherwise,
+    ) -> Result<HashMap<MessageNumber, Seen>, RunError> {
+        let run = self.run;
+        let mut found = HashMap::new();
+        let mut skim = Skim::default();
+        let mut whole = false;
         while left > 0 {
             match run.or_stop(driver.next()).await? {
-                Event::BodyStart { .. } => head.clear(),
+                Event::BodyStart { kind, .. } => (skim, whole) = (Skim::default(), kind == Retrieval::Whole),
                 Event::Body(octets) => {
-                    let room = connectord_mail::head::MAX_HEAD.saturating_sub(head.len());
-                    head.extend_from_slice(&octets[..octets.len().min(room)]);
+                    if whole {
+                        run.tally.octets(run, octets.len() as u64);
+                    }
+                    skim.push(&octets);
                 }
-                Event::BodyEnd { number, kind, octets } => {
-                    let size_octets = if kind == Retrieval::Whole { octets } else { 0 };
-                    let fingerprint = Fingerprint::new(Head::of(&head), size_octets);
-                    if kind == Retrieval::Top && otherwise == Otherwise::Retrieve && !is_told_apart(&fingerprint) {
+                Event::BodyEnd { number, kind: Retrieval::Top, .. } => {
+                    let seen = skim.header_only(None);
+                    if otherwise == Otherwise::Retrieve && !seen.named {
                         driver.machine().retr(number);
                         continue;
                     }
-                    heads.insert(number, fingerprint);
+                    found.insert(number, seen);
+                    left -= 1;
+                }
+                Event::BodyEnd { number, kind: Retrieval::Whole, .. } => {
+                    found.insert(number, std::mem::take(&mut skim).whole().0);
                     left -= 1;
                 }
                 Event::RetrieveRefused { number, kind: Retrieval::Top, .. } if otherwise == Otherwise::Retrieve => {
@@ -189,7 +280,29 @@ impl Pop3Run<'_> {
                 _ => {}
             }
         }
-        Ok(heads)
+        Ok(found)
+    }
+
+    /// What people recognise a message by, and its fingerprint, by TOP; as far as it can be had.
+    pub(super) async fn recognisable(
+        &self,
+        driver: &mut Connection,
+        candidate: &Candidate,
+    ) -> Result<(MessageName, Option<Fingerprint>), RunError> {
+        driver.machine().top(candidate.number, 0);
+        let mut skim = Skim::default();
+        loop {
+            match self.run.or_stop(driver.next()).await? {
+                Event::BodyStart { .. } => skim = Skim::default(),
+                Event::Body(octets) => skim.push(&octets),
+                Event::BodyEnd { .. } => {
+                    let name = name_of(skim.head(), candidate.name().on_server);
+                    return Ok((name, Some(skim.header_only(candidate.size_octets).fingerprint)));
+                }
+                Event::RetrieveRefused { .. } => return Ok((candidate.name(), None)),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -208,6 +321,18 @@ pub(super) struct Known {
     used: HashSet<Key>,
     rules: Rules,
     now: UnixTime,
+}
+
+fn is_seen(entry: &Entry) -> bool {
+    entry.fingerprint.head != 0
+}
+
+pub(super) fn is_same(entry: &Entry, seen: &Seen) -> bool {
+    let known = &entry.fingerprint;
+    if known.is_whole() && seen.fingerprint.is_whole() {
+        return known.same_content(&seen.fingerprint);
+    }
+    known.same_header(&seen.fingerprint) && (seen.named || known.size == seen.fingerprint.size)
 }
 
 /// How a message is named by its content.
@@ -234,8 +359,8 @@ impl Known {
     }
 
     /// Takes a known message with this header out.
-    pub(super) fn take_matching(&mut self, fingerprint: &Fingerprint, size_octets: Option<u64>) -> Option<Entry> {
-        while let Some(entry) = self.unlisted.take(fingerprint, size_octets) {
+    pub(super) fn take_matching(&mut self, seen: &Seen, size_octets: Option<u64>) -> Option<Entry> {
+        while let Some(entry) = self.unlisted.take(seen, size_octets) {
             if self.used.insert(entry.key) {
                 return Some(entry);
             }
@@ -243,7 +368,7 @@ impl Known {
         None
     }
 
-    fn give_back(&mut self, entry: Entry) {
+    pub(super) fn give_back(&mut self, entry: Entry) {
         self.used.remove(&entry.key);
         self.unlisted.insert(&entry.fingerprint, entry);
     }
@@ -252,11 +377,24 @@ impl Known {
         self.used.contains(&key)
     }
 
-    /// Whether the message known as `key` has this fingerprint; with a header that says nothing the size must agree.
-    pub(super) fn is(&self, key: Key, fingerprint: &Fingerprint) -> bool {
+    /// Whether the message known as `key` is this one: by all of it where both are known whole, else by its header; with
+    /// a header that names nobody the size must agree.
+    pub(super) fn is(&self, key: Key, seen: &Seen) -> bool {
+        self.all.get(&key).is_some_and(|entry| is_same(entry, seen))
+    }
+
+    /// Whether nothing of the message was ever seen: neither its header nor its size.
+    fn is_unseen(&self, key: Key) -> bool {
+        self.all
+            .get(&key)
+            .is_some_and(|entry| entry.state == State::Discarding && entry.attempts == 0 && !is_seen(entry))
+    }
+
+    /// Whether a person wants the message removed, and there is too little to compare it with.
+    fn is_nameless(&self, key: Key) -> bool {
         self.all.get(&key).is_some_and(|entry| {
-            let known = &entry.fingerprint;
-            known.same_message(fingerprint) && (is_told_apart(fingerprint) || known.size == fingerprint.size)
+            entry.state == State::Discarding
+                && if entry.adopted { !entry.fingerprint.is_whole() } else { !is_seen(entry) }
         })
     }
 

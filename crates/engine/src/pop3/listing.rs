@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use connectord_account::{Decision, Key, Listed, Planner};
+use connectord_account::{Decision, Key, Listed, Planner, Verify};
 use connectord_pop3::{Event, MessageNumber, Uidl};
-use connectord_store::{MailboxRow, Mark};
+use connectord_store::{MailboxRow, Mark, MessageRef};
 use connectord_wire::Escaped;
 use tracing::warn;
 
 use super::{Candidate, Connection, Due, More, Pop3Run, key_of};
+use crate::mailbox::Wanted;
+use crate::run::Run;
 use crate::trouble::RunError;
 
 /// What the listing says.
@@ -21,6 +23,8 @@ pub(super) struct Listing {
     pub(super) complete: bool,
     /// A unique-id was named more than once.
     pub(super) doubles: bool,
+    /// There is more to compare than one session does.
+    pub(super) put_off: bool,
     /// All keys listed that were not known, for "only what comes from now on".
     keys: Vec<(Key, u16)>,
     /// Known messages that had been missing from an earlier listing.
@@ -39,7 +43,12 @@ struct Lines {
 
 impl Pop3Run<'_> {
     /// UIDL, and STAT for its count; LIST only if sizes decide.
-    pub(super) async fn list(&self, driver: &mut Connection, planner: &mut Planner) -> Result<Listing, RunError> {
+    pub(super) async fn list(
+        &self,
+        driver: &mut Connection,
+        mailbox: &MailboxRow,
+        planner: &mut Planner,
+    ) -> Result<Listing, RunError> {
         let lines = self.ask(driver).await?;
         let mut listing = Listing { messages: lines.lines.len() as u64 + lines.unreadable, ..Listing::default() };
         // RFC 1939 §5: STAT counts what the listing names.
@@ -78,7 +87,7 @@ impl Pop3Run<'_> {
                 continue;
             }
             let candidate = Candidate { size_octets, ..Candidate::named(number, key, uidl) };
-            listing.plan(planner, key, candidate);
+            listing.plan(self.run, mailbox, planner, key, candidate);
         }
         Ok(listing)
     }
@@ -155,24 +164,31 @@ impl Pop3Run<'_> {
     }
 }
 
+/// The shorter an id, the sooner a server uses it again.
+pub(super) fn is_short(uidl: &Uidl) -> bool {
+    uidl.octets().len() < 10 && uidl.octets().iter().all(u8::is_ascii_digit)
+}
+
 impl Listing {
-    fn plan(&mut self, planner: &mut Planner, key: Key, mut candidate: Candidate) {
+    fn plan(&mut self, run: &Run<'_>, mailbox: &MailboxRow, planner: &mut Planner, key: Key, mut candidate: Candidate) {
         match planner.see(Listed::new(key)) {
             Decision::Retrieve { attempt, generation } => {
+                let known = planner.ledger().get(key);
                 self.keys.push((key, generation));
-                (candidate.attempt, candidate.generation) = (attempt, generation);
-                candidate.known = planner.ledger().get(key).is_some();
-                self.candidates.push(candidate);
+                candidate.wanted = Wanted::of(known, generation, attempt);
+                if known.is_none() || !run.waits_for_room(MessageRef { mailbox: mailbox.id, key, generation }) {
+                    self.candidates.push(candidate);
+                }
             }
             Decision::Compare { generation } => {
-                (candidate.compare, candidate.generation) = (true, generation);
+                candidate.compare = true;
+                candidate.wanted.generation = generation;
                 self.candidates.push(candidate);
             }
             Decision::Remove { generation, verify } => {
-                // The shorter an id, the sooner a server uses it again.
-                let is_short = |uidl: &Uidl| uidl.octets().len() < 10 && uidl.octets().iter().all(u8::is_ascii_digit);
-                let verify = verify || candidate.uidl.as_ref().is_some_and(is_short);
-                self.due.push(Due { number: candidate.number, key, generation, verify });
+                let doubtful = candidate.uidl.as_ref().is_some_and(is_short);
+                let verify = if doubtful { verify.max(Verify::Header) } else { verify };
+                self.due.push(Due { number: candidate.number, key, generation, verify, short: doubtful });
             }
             Decision::Ambiguous | Decision::TooLarge { .. } | Decision::Leave => {}
         }

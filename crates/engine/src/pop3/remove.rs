@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::retrieve::Retrieved;
 use super::{Connection, Due, Pop3Run};
-use crate::mailbox::removes_at_once;
+use crate::mailbox::{discarded, removes_at_once};
 use crate::run::Run;
 use crate::trouble::RunError;
 
@@ -46,10 +46,10 @@ impl Pop3Run<'_> {
         for number in removals.keys() {
             driver.machine().dele(*number);
         }
-        let (mut marked, mut refused) = (0, Vec::new());
-        while marked + refused.len() < removals.len() {
+        let (mut marked, mut refused) = (Vec::new(), Vec::new());
+        while marked.len() + refused.len() < removals.len() {
             match run.or_stop(driver.next()).await? {
-                Event::Deleted { .. } => marked += 1,
+                Event::Deleted { number, .. } => marked.extend(removals.get(&number).copied()),
                 Event::DeleteRefused { number, refusal } => {
                     warn!(account = run.job.address(), %refusal, "a removal was refused; it is tried again later");
                     refused.extend(removals.get(&number).copied());
@@ -63,8 +63,9 @@ impl Pop3Run<'_> {
         }
         let confirmed = self.quit(driver).await;
         if matches!(confirmed, Ok(true)) {
-            run.tally.removed(run, marked as u64);
-            return Ok(marked as u64);
+            run.tally.removed(run, marked.len() as u64);
+            discarded(run, mailbox, &marked);
+            return Ok(marked.len() as u64);
         }
         distrust_keys(run, mailbox).await?;
         confirmed.map(|_| 0)

@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use connectord_account::{Decision, Key};
-use connectord_mail::{Fingerprint, Head};
+use connectord_account::{Decision, Entry, Key, Oversize, Verify};
 use connectord_pop3::{Event, MessageNumber, Retrieval};
 use connectord_store::MailboxRow;
 use tracing::warn;
 
-use super::known::{Content, Known};
+use super::known::{Content, Known, is_same};
 use super::{Candidate, Connection, Due, Pop3Run};
-use crate::mailbox::{Failed, too_large};
+use crate::mailbox::{Failed, Wanted, too_large};
 use crate::pipeline::Incoming;
 use crate::spool::{Collected, Collector};
 use crate::trouble::RunError;
@@ -40,15 +39,18 @@ impl Pop3Run<'_> {
         let mut waiting: VecDeque<&Candidate> = VecDeque::new();
         for candidate in candidates {
             match (candidate.message(mailbox), candidate.size_octets) {
-                (Some(message), Some(size)) if size > limit && !candidate.known => {
-                    too_large(run, message, &candidate.name(), size).await?;
+                (Some(message), Some(size)) if size > limit && !candidate.wanted.known => {
+                    // A person who decides about it sees from whom it is.
+                    let (name, print) = match run.job.account.oversize {
+                        Oversize::Park => self.recognisable(driver, candidate).await?,
+                        Oversize::Skip => (candidate.name(), None),
+                    };
+                    too_large(run, message, &name, print, size).await?;
                 }
-                _ => {
-                    driver.machine().retr(candidate.number);
-                    waiting.push_back(candidate);
-                }
+                _ => waiting.push_back(candidate),
             }
         }
+        waiting.iter().for_each(|candidate| driver.machine().retr(candidate.number));
         let mut retrieved = Retrieved { all_came: true, ..Retrieved::default() };
         let mut collector: Option<Collector> = None;
         // Answers come in the order of the commands.
@@ -71,7 +73,7 @@ impl Pop3Run<'_> {
                 Event::Body(octets) => {
                     let Some(collecting) = &mut collector else { continue };
                     run.tally.octets(run, octets.len() as u64);
-                    if collecting.size_octets() + octets.len() as u64 > limit && !candidate.known {
+                    if collecting.size_octets() + octets.len() as u64 > limit && !candidate.wanted.known {
                         // Larger than announced; the rest is read and dropped.
                         collector = None;
                     } else if let Err(error) = collecting.push(octets).await {
@@ -89,7 +91,9 @@ impl Pop3Run<'_> {
                             let collected = collector.finish().await.map_err(RunError::Spool)?;
                             self.hand_over(mailbox, known, candidate, collected, &mut retrieved).await?;
                         }
-                        (None, Some(message)) => too_large(run, message, &candidate.name(), octets).await?,
+                        (None, Some(message)) => {
+                            too_large(run, message, &candidate.name(), None, octets).await?;
+                        }
                         _ => {
                             retrieved.all_came = false;
                             warn!(
@@ -125,29 +129,35 @@ impl Pop3Run<'_> {
         collected: Collected,
         retrieved: &mut Retrieved,
     ) -> Result<(), RunError> {
-        let found = || Fingerprint::new(Head::of(&collected.head), collected.body.size_octets());
-        let (mut generation, mut attempt) = (candidate.generation, candidate.attempt);
+        let seen = collected.seen;
+        let mut wanted = candidate.wanted;
+        // Both are known whole, mostly: a header alone makes no two messages one.
+        let again = |entry: Entry, generation, attempt| Wanted::of(Some(&entry), generation, attempt);
         let key = match (candidate.key, collected.digest) {
             (Some(key), _) => key,
             (None, digest) => match known.name_content(&digest.unwrap_or_default()) {
-                Content::New(key) => match known.take_matching(&found(), Some(collected.body.size_octets())) {
-                    None => key,
-                    Some(entry) => match known.decide(entry) {
-                        Decision::Retrieve { attempt: again, generation: same } => {
-                            (attempt, generation) = (again, same);
+                Content::New(key) => match known.take_matching(&seen, Some(collected.body.size_octets())) {
+                    Some(entry) if is_same(&entry, &seen) => match known.decide(entry) {
+                        Decision::Retrieve { attempt, generation } => {
+                            wanted = again(entry, generation, attempt);
                             entry.key
                         }
                         _ => return Ok(()),
                     },
+                    Some(entry) => {
+                        known.give_back(entry);
+                        key
+                    }
+                    None => key,
                 },
                 Content::Known(entry) => match known.decide(entry) {
-                    Decision::Retrieve { attempt: again, generation: same } => {
-                        (attempt, generation) = (again, same);
+                    Decision::Retrieve { attempt, generation } => {
+                        wanted = again(entry, generation, attempt);
                         entry.key
                     }
                     Decision::Remove { generation, .. } => {
                         let (number, key) = (candidate.number, entry.key);
-                        retrieved.due.push(Due { number, key, generation, verify: false });
+                        retrieved.due.push(Due { number, key, generation, verify: Verify::Nothing, short: false });
                         return Ok(());
                     }
                     _ => return Ok(()),
@@ -156,15 +166,15 @@ impl Pop3Run<'_> {
         };
         if candidate.compare {
             // TOP was refused, so only now it can be told.
-            if known.is(key, &found()) {
+            if known.is(key, &seen) {
                 return Ok(());
             }
-            generation = generation.saturating_add(1);
+            wanted.generation = wanted.generation.saturating_add(1);
         }
         let on_server = candidate.name().on_server;
-        let incoming = Incoming::new(self.run, mailbox, key, generation, attempt, on_server, None, collected);
+        let incoming = Incoming::new(self.run, mailbox, key, wanted, on_server, None, collected);
         self.queue.send(incoming).await?;
-        retrieved.numbers.insert((key, generation), candidate.number);
+        retrieved.numbers.insert((key, wanted.generation), candidate.number);
         Ok(())
     }
 }
@@ -173,6 +183,7 @@ impl Candidate {
     /// What is remembered when it cannot be had; nothing when only its content could name it.
     fn failed(&self, mailbox: &MailboxRow, reason: String) -> Option<Failed> {
         let message = self.message(mailbox)?;
-        Some(Failed { message, name: self.name(), attempt: self.attempt, size_octets: self.size_octets, reason })
+        let Wanted { attempt, anyway, .. } = self.wanted;
+        Some(Failed { message, name: self.name(), attempt, anyway, size_octets: self.size_octets, reason })
     }
 }

@@ -132,11 +132,12 @@ impl Store for FailingStore {
         lease: &Lease,
         message: MessageRef,
         name: &MessageName,
+        print: Option<Fingerprint>,
         size: u64,
         reason: &str,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        call!(self, self.inner.park(lease, message, name, size, reason, now))
+        call!(self, self.inner.park(lease, message, name, print, size, reason, now))
     }
     async fn mark(
         &self,
@@ -159,6 +160,12 @@ impl Store for FailingStore {
     async fn skip(&self, message: MessageRef) -> Result<bool, StoreError> {
         call!(self, self.inner.skip(message))
     }
+    async fn deliver(&self, message: MessageRef) -> Result<bool, StoreError> {
+        call!(self, self.inner.deliver(message))
+    }
+    async fn delete(&self, message: MessageRef) -> Result<bool, StoreError> {
+        call!(self, self.inner.delete(message))
+    }
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
         call!(self, self.inner.record_run(lease, run))
     }
@@ -167,6 +174,12 @@ impl Store for FailingStore {
     }
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
         call!(self, self.inner.tick(now))
+    }
+    async fn notices(&self) -> Result<Vec<(String, String)>, StoreError> {
+        call!(self, self.inner.notices())
+    }
+    async fn record_notices(&self, changes: &[(String, Option<String>)]) -> Result<(), StoreError> {
+        call!(self, self.inner.record_notices(changes))
     }
     async fn tidy(&self, now: UnixTime) -> Result<(), StoreError> {
         call!(self, self.inner.tidy(now))

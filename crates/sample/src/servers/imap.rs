@@ -56,6 +56,9 @@ pub(super) async fn serve(connection: &mut Connection, shared: &Shared) -> io::R
             continue;
         }
         let answer = session.command(connection, &arguments, &misbehaviour).await?;
+        if matches(&misbehaviour.close_after) {
+            return Ok(());
+        }
         let is_over = matches!(answer, Answer::Over(_));
         session.say(&format!("{tag} {}", answer.text()));
         if is_over {
@@ -352,7 +355,8 @@ impl Session<'_> {
     fn select(&mut self, mailbox: Mailbox, read_only: bool) -> Answer {
         let state = mailbox.lock();
         let (uid_validity, uid_next) = (state.uid_validity, state.uid_next);
-        let uids: Vec<u32> = state.entries.keys().copied().collect();
+        let wrong = self.shared.misbehaviour();
+        let uids: Vec<u32> = state.entries.keys().copied().filter(|uid| !wrong.hidden.contains(uid)).collect();
         drop(state);
         self.say(&format!("* FLAGS ({FLAGS})"));
         self.say(&format!("* OK [PERMANENTFLAGS ({})] flags", if read_only { "" } else { FLAGS }));

@@ -75,6 +75,13 @@ pub struct Misbehaviour {
     pub hang_at: Option<String>,
     /// At a command that starts so (in any case, without a tag) the connection is closed.
     pub close_at: Option<String>,
+    /// IMAP: a command that starts so (in any case, without a tag) is done, and the connection is closed instead of the
+    /// answer.
+    pub close_after: Option<String>,
+    /// Messages, by UID, that the server neither lists nor counts, though they are there.
+    pub hidden: BTreeSet<u32>,
+    /// Messages, by UID, that the server counts and does not name in UIDL or SEARCH.
+    pub unlisted: BTreeSet<u32>,
 }
 
 /// What goes wrong at POP3's QUIT after DELE.

@@ -95,7 +95,9 @@ impl Session<'_> {
                 if verb == "UIDL" {
                     self.shared.count(|counters| counters.listings += 1);
                 }
-                let lines: Vec<_> = maildrop.present().map(|n| maildrop.line(verb, n, misbehaviour)).collect();
+                let listed = |n: &usize| verb != "UIDL" || !misbehaviour.unlisted.contains(&maildrop.messages[*n].0);
+                let lines: Vec<_> =
+                    maildrop.present().filter(listed).map(|n| maildrop.line(verb, n, misbehaviour)).collect();
                 self.ok(&format!("{} messages", lines.len()));
                 for line in lines {
                     self.out.extend_from_slice(format!("{line}\r\n").as_bytes());
@@ -167,7 +169,7 @@ impl Session<'_> {
     fn log_in(&mut self, user: &str, password: &str) {
         match self.shared.log_in(user, password) {
             Ok(mailboxes) => {
-                self.maildrop = Some(Maildrop::open(&mailboxes));
+                self.maildrop = Some(Maildrop::open(&mailboxes, &self.shared.misbehaviour()));
                 self.ok("logged in");
             }
             // RFC 3206 §4: AUTH is POP3's word for what IMAP calls AUTHENTICATIONFAILED.
@@ -240,10 +242,11 @@ impl Session<'_> {
 }
 
 impl Maildrop {
-    fn open(mailboxes: &Mailboxes) -> Self {
+    fn open(mailboxes: &Mailboxes, misbehaviour: &Misbehaviour) -> Self {
         let mailbox = create(mailboxes, "INBOX");
         let state = mailbox.lock();
-        let messages = state.entries.iter().map(|(uid, entry)| (*uid, state.uidl(*uid), entry.clone())).collect();
+        let there = state.entries.iter().filter(|(uid, _)| !misbehaviour.hidden.contains(uid));
+        let messages = there.map(|(uid, entry)| (*uid, state.uidl(*uid), entry.clone())).collect();
         drop(state);
         Self { mailbox, messages, deleted: BTreeSet::new() }
     }

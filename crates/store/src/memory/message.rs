@@ -4,7 +4,9 @@ use connectord_account::{Entry, State};
 use connectord_delivery::Recipient;
 use connectord_mail::{Fingerprint, UnixTime};
 
-use crate::{Begin, DeliveryRow, Mark, MessageName, MessageRef, ParkedRow, Settle, Settled, Step, StoreError};
+use crate::{
+    Begin, DeliveryRow, Mark, MessageName, MessageRef, ParkedDelivery, ParkedRow, Settle, Settled, Step, StoreError,
+};
 
 /// How long a message that is gone from the server is remembered.
 const REMEMBERED: Duration = Duration::from_secs(365 * 86_400);
@@ -112,6 +114,8 @@ impl Message {
         // An attempt is under way: should it be cut short, the next may follow at once.
         self.entry.retry_at = UnixTime(0);
         self.entry.fingerprint = begin.fingerprint;
+        // What is delivered now is what is there under this name.
+        self.entry.adopted = false;
         if begin.arrived_at != UnixTime(0) {
             self.entry.arrived_at = begin.arrived_at;
         }
@@ -191,7 +195,13 @@ impl Message {
                 }
                 self.failed(*retry_at, reason, true, now);
             }
-            (_, Settled::Parked { reason }) => {
+            (_, Settled::Parked { reason } | Settled::Doubtful { reason }) => {
+                if matches!(settle.settled, Settled::Doubtful { .. }) {
+                    known.uncertain = match known.step {
+                        Step::Delivering { attempt } => known.uncertain.max(attempt),
+                        _ => known.uncertain.saturating_add(1),
+                    };
+                }
                 known.step = Step::Parked;
                 self.trouble.reason.clone_from(reason);
                 self.trouble.since.get_or_insert(now);
@@ -214,16 +224,33 @@ impl Message {
     }
 
     /// See [`crate::Store::park`]. A message that is finished stays so.
-    pub fn park(&mut self, name: &MessageName, size_octets: u64, reason: &str, now: UnixTime) {
-        if !self.is_unfinished() {
+    pub fn park(
+        &mut self,
+        name: &MessageName,
+        fingerprint: Option<Fingerprint>,
+        size_octets: u64,
+        reason: &str,
+        now: UnixTime,
+    ) {
+        if !self.is_unfinished() && self.entry.state != State::Discarding {
             return;
         }
         self.recognise(name);
+        if let Some(fingerprint) = fingerprint {
+            self.entry.fingerprint = fingerprint;
+            self.entry.adopted = false;
+        }
         self.entry.state = State::Parked;
         self.entry.retry_at = UnixTime(0);
-        self.trouble.size_octets = size_octets;
+        if size_octets != 0 {
+            self.trouble.size_octets = size_octets;
+        }
         reason.clone_into(&mut self.trouble.reason);
         self.trouble.since.get_or_insert(now);
+        self.park_deliveries();
+    }
+
+    fn park_deliveries(&mut self) {
         for delivery in &mut self.deliveries {
             if delivery.step != Step::Delivered {
                 delivery.uncertain = delivery.uncertain_attempts();
@@ -235,16 +262,25 @@ impl Message {
     /// See [`crate::Store::mark`]. `now` is the last time the store was told, `None` when it never was.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] for the removal of a message that is not delivered.
+    /// [`StoreError::Failed`] for the removal of a message that is not delivered, and for what only a known one can be.
     pub fn mark(
         known: Option<Self>,
         message: MessageRef,
         mark: Mark,
         now: Option<UnixTime>,
     ) -> Result<Self, StoreError> {
+        if known.is_none() && matches!(mark, Mark::Confirmed | Mark::Another) {
+            return Err(StoreError::Failed {
+                during: "marking messages",
+                text: format!("{:?} is unknown", message.key),
+            });
+        }
         let unknown = known.is_none();
         let mut marked = known.unwrap_or_else(|| Self::new(message, State::Delivered));
+        let discards = marked.entry.state == State::Discarding;
         match mark {
+            // A person's word is committed already; that it was asked for counts as an attempt.
+            Mark::Removing if discards => marked.entry.attempts = marked.entry.attempts.saturating_add(1),
             Mark::Removing if !marked.was_delivered() => {
                 return Err(StoreError::Failed {
                     during: "marking a removal",
@@ -259,14 +295,18 @@ impl Message {
                 marked.finish(State::Delivered);
                 marked.entry.retry_at = retry_at;
             }
+            Mark::Kept { retry_at } if discards => marked.entry.retry_at = retry_at,
             Mark::Kept { .. } => {}
             Mark::Done => {
                 let since = marked.gone_at.or(now);
                 marked.finish(State::Done);
                 marked.gone_at = since;
             }
-            Mark::Skipped if unknown || !marked.was_delivered() => marked.finish(State::Skipped),
+            Mark::Skipped if unknown || marked.is_unfinished() => marked.finish(State::Skipped),
             Mark::Skipped => {}
+            Mark::Confirmed => marked.entry.adopted = false,
+            Mark::Another if marked.entry.adopted => marked = Self::new(message, State::Pending),
+            Mark::Another => {}
         }
         Ok(marked)
     }
@@ -275,7 +315,7 @@ impl Message {
     #[must_use]
     pub fn adopted_as(mut self, to: MessageRef, fingerprint: Fingerprint) -> Self {
         self.mailbox = to.mailbox;
-        self.entry = Entry { key: to.key, generation: to.generation, fingerprint, ..self.entry };
+        self.entry = Entry { key: to.key, generation: to.generation, fingerprint, adopted: true, ..self.entry };
         self
     }
 
@@ -286,7 +326,7 @@ impl Message {
 
     /// See [`crate::Store::retry`].
     pub fn retry(&mut self) -> bool {
-        if !self.is_unfinished() {
+        if !self.is_open() {
             return false;
         }
         self.entry = Entry { state: State::Pending, retry_at: UnixTime(0), attempts: 0, ..self.entry };
@@ -298,13 +338,32 @@ impl Message {
         true
     }
 
+    /// See [`crate::Store::deliver`].
+    pub fn deliver_anyway(&mut self) -> bool {
+        let open = self.retry();
+        self.entry.anyway |= open;
+        open
+    }
+
     /// See [`crate::Store::skip`].
     pub fn skip(&mut self) -> bool {
-        let unfinished = self.is_unfinished();
-        if unfinished {
+        let open = self.is_open();
+        if open {
             self.finish(State::Skipped);
         }
-        unfinished
+        open
+    }
+
+    /// See [`crate::Store::delete`]. What is known of its deliveries is kept as long as a person may look at it; none of
+    /// them goes on.
+    pub fn delete(&mut self) -> bool {
+        let open = self.is_open();
+        if open && self.entry.state != State::Discarding {
+            self.entry =
+                Entry { state: State::Discarding, retry_at: UnixTime(0), attempts: 0, anyway: false, ..self.entry };
+            self.park_deliveries();
+        }
+        open
     }
 
     /// Its deliveries as [`crate::Store::unfinished`] shows them.
@@ -323,6 +382,7 @@ impl Message {
         match self.entry.state {
             State::Parked => true,
             State::Pending => pending && self.trouble.since.is_some(),
+            State::Discarding => pending,
             _ => false,
         }
     }
@@ -342,7 +402,21 @@ impl Message {
             reason: self.trouble.reason.clone(),
             since: self.trouble.since.unwrap_or_default(),
             attempts: self.entry.attempts,
+            anyway: self.entry.anyway,
+            deliveries: self.parked_deliveries(),
         }
+    }
+
+    fn parked_deliveries(&self) -> Vec<ParkedDelivery> {
+        let delivery = |delivery: &Delivery| ParkedDelivery {
+            destination: delivery.destination.clone(),
+            user: delivery.recipient.user.clone(),
+            step: delivery.step.clone(),
+            uncertain_attempts: delivery.uncertain_attempts(),
+        };
+        let mut deliveries: Vec<_> = self.deliveries.iter().map(delivery).collect();
+        deliveries.sort_by(|a, b| (&a.destination, &a.user).cmp(&(&b.destination, &b.user)));
+        deliveries
     }
 
     /// Whether it has lost its purpose: gone from the server for 365 days.
@@ -356,6 +430,11 @@ impl Message {
 
     fn is_unfinished(&self) -> bool {
         matches!(self.entry.state, State::Pending | State::Parked)
+    }
+
+    /// Whether a person may still decide about it.
+    fn is_open(&self) -> bool {
+        self.is_unfinished() || self.entry.state == State::Discarding
     }
 
     fn was_delivered(&self) -> bool {
@@ -390,7 +469,7 @@ impl Message {
 
     /// What only matters before the end is forgotten.
     fn finish(&mut self, state: State) {
-        self.entry = Entry { state, retry_at: UnixTime(0), attempts: 0, ..self.entry };
+        self.entry = Entry { state, retry_at: UnixTime(0), attempts: 0, anyway: false, ..self.entry };
         self.gone_at = None;
         self.trouble = Trouble::default();
         self.deliveries = Vec::new();
@@ -430,7 +509,9 @@ mod tests {
         Park,
         Mark(Mark),
         Retry,
+        Deliver,
         Skip,
+        Delete,
     }
 
     const USERS: [&str; 3] = ["ann", "bob", "carol"];
@@ -451,12 +532,15 @@ mod tests {
             }),
             1 => (0..9i64).prop_map(|at| Settled::Uncertain { retry_at: UnixTime(at), reason: "cut off".to_owned() }),
             1 => Just(Settled::Parked { reason: "no".to_owned() }),
+            1 => Just(Settled::Doubtful { reason: "who knows".to_owned() }),
         ];
         let mark = prop_oneof![
             Just(Mark::Removing),
             Just(Mark::Kept { retry_at: UnixTime(5) }),
             Just(Mark::Done),
             Just(Mark::Skipped),
+            Just(Mark::Confirmed),
+            Just(Mark::Another),
         ];
         prop_oneof![
             4 => prop::collection::vec((0..3usize, step), 1..4).prop_map(Act::Begin),
@@ -465,7 +549,9 @@ mod tests {
             1 => Just(Act::Park),
             1 => mark.prop_map(Act::Mark),
             1 => Just(Act::Retry),
+            1 => Just(Act::Deliver),
             1 => Just(Act::Skip),
+            1 => Just(Act::Delete),
         ]
     }
 
@@ -510,19 +596,21 @@ mod tests {
                         }
                     }
                     Act::Defer(at) => message.defer(&MessageName::default(), UnixTime(at), "cut off", now),
-                    Act::Park => message.park(&MessageName::default(), 1, "no", now),
+                    Act::Park => message.park(&MessageName::default(), None, 1, "no", now),
                     Act::Mark(mark) => {
                         if let Ok(marked) = Message::mark(Some(message.clone()), NAME, mark, Some(now)) {
                             message = marked;
                         }
                     }
-                    Act::Retry => prop_assert_eq!(message.retry(), before.is_unfinished()),
-                    Act::Skip => prop_assert_eq!(message.skip(), before.is_unfinished()),
+                    Act::Retry => prop_assert_eq!(message.retry(), before.is_open()),
+                    Act::Deliver => prop_assert_eq!(message.deliver_anyway(), before.is_open()),
+                    Act::Skip => prop_assert_eq!(message.skip(), before.is_open()),
+                    Act::Delete => prop_assert_eq!(message.delete(), before.is_open()),
                 }
                 // Once finished, never retrieved again; and never delivered before everybody has it.
                 let gone = message.entry.state == State::Done;
-                if !before.is_unfinished() {
-                    prop_assert!(!message.is_unfinished());
+                if !before.is_open() {
+                    prop_assert!(!message.is_open());
                 } else if message.was_delivered() && !gone {
                     prop_assert!(named.is_subset(&have), "{named:?} {have:?}");
                     prop_assert_eq!(message.entry.delivered_at, now);
@@ -530,8 +618,9 @@ mod tests {
                 for delivery in &message.deliveries {
                     prop_assert_eq!(delivery.step == Step::Delivered, have.contains(&delivery.recipient.user));
                 }
-                if !message.is_unfinished() {
+                if !message.is_open() {
                     prop_assert_eq!((&message.trouble, message.deliveries.len()), (&Trouble::default(), 0));
+                    prop_assert!(!message.entry.anyway);
                 }
             }
         }

@@ -164,7 +164,7 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
     connection
         .prepare_cached(
             "INSERT INTO run (account, started, duration_ms, listed, retrieved, octets, delivered, deferred, parked,
-             removed, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             removed, error, repeated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             account.0,
@@ -178,6 +178,7 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
             number(run.parked),
             number(run.removed),
             run.error,
+            number(run.repeated),
         ])?;
     connection
         .prepare_cached(
@@ -190,8 +191,8 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
 
 pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> Result<Vec<RunRow>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT started, duration_ms, listed, retrieved, octets, delivered, deferred, parked, removed, error
-         FROM run WHERE account = ?1 ORDER BY id DESC LIMIT ?2",
+        "SELECT started, duration_ms, listed, retrieved, octets, delivered, deferred, parked, removed, error,
+         repeated FROM run WHERE account = ?1 ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map([account.0, i64::try_from(most).unwrap_or(i64::MAX)], |row| {
         let number = |at: usize| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
@@ -206,6 +207,7 @@ pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> 
             parked: number(7)?,
             removed: number(8)?,
             error: row.get(9)?,
+            repeated: number(10)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -270,10 +272,12 @@ pub(super) fn gone(
     };
     let mut statement = connection.prepare_cached(
         "SELECT key, generation, state, delivered_at, print FROM ledger
-         WHERE mailbox = ?1 AND (key, generation) > (?2, ?3) AND state = ?4 ORDER BY key, generation LIMIT ?5",
+         WHERE mailbox = ?1 AND (key, generation) > (?2, ?3) AND state IN (?4, ?5) ORDER BY key, generation
+         LIMIT ?6",
     )?;
+    let [done, adopted] = messages::DONE;
     let rows = statement
-        .query_map(params![mailbox.0, after_key, after_generation, messages::DONE, most as i64], messages::entry)?;
+        .query_map(params![mailbox.0, after_key, after_generation, done, adopted, most as i64], messages::entry)?;
     let mut found = Vec::new();
     for row in rows {
         let (entry, gone_at) = row?;

@@ -36,32 +36,49 @@ impl FromSql for SqlKey {
     }
 }
 
-/// A state in a column: 0 and 1 take no octet in SQLite's records, so the common ones have them.
-struct SqlState(State);
+/// A state in a column, and whether its message is adopted: 0 and 1 take no octet in SQLite's records, so the common
+/// ones have them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SqlState {
+    state: State,
+    adopted: bool,
+}
 
-const STATES: [State; 6] =
-    [State::Delivered, State::Done, State::Pending, State::Removing, State::Skipped, State::Parked];
+const STATES: [State; 7] =
+    [State::Delivered, State::Done, State::Pending, State::Removing, State::Skipped, State::Parked, State::Discarding];
+
+/// Added to the number of a state when its message is adopted.
+const ADOPTED: i64 = 8;
 
 /// [`State::Done`] in a column.
-pub(super) const DONE: i64 = 1;
+pub(super) const DONE: [i64; 2] = [1, 1 + ADOPTED];
+
+impl SqlState {
+    fn of(entry: &Entry) -> Self {
+        Self { state: entry.state, adopted: entry.adopted }
+    }
+}
 
 impl ToSql for SqlState {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::from(STATES.iter().position(|state| *state == self.0).expect("all states are listed") as i64))
+        let number = STATES.iter().position(|state| *state == self.state).expect("all states are listed") as i64;
+        Ok(ToSqlOutput::from(number + if self.adopted { ADOPTED } else { 0 }))
     }
 }
 
 impl FromSql for SqlState {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let number = value.as_i64()?;
-        let state = usize::try_from(number).ok().and_then(|number| STATES.get(number));
-        state.map(|state| Self(*state)).ok_or(FromSqlError::OutOfRange(number))
+        let adopted = number >= ADOPTED;
+        let place = usize::try_from(if adopted { number - ADOPTED } else { number }).ok();
+        let state = place.and_then(|place| STATES.get(place)).ok_or(FromSqlError::OutOfRange(number))?;
+        Ok(Self { state: *state, adopted })
     }
 }
 
 /// Whether its row is in `ledger`; else it is in `trouble` alone.
 fn is_finished(state: State) -> bool {
-    !matches!(state, State::Pending | State::Parked)
+    !matches!(state, State::Pending | State::Parked | State::Discarding)
 }
 
 /// Loads all that is known about a message.
@@ -73,10 +90,10 @@ pub(super) fn load(connection: &Connection, name: MessageRef) -> rusqlite::Resul
     let finished = statement.query_row(params![name.mailbox.0, SqlKey(name.key), name.generation], entry).optional()?;
     let troubled = if finished.is_none_or(|(entry, _)| entry.state == State::Delivered) {
         let mut statement = connection.prepare_cached(
-            "SELECT key, generation, state, delivered_at, print, retry_at, attempts, since, reason, size_octets, on_server,
-             message_id, sender, subject FROM trouble WHERE mailbox = ?1 AND key = ?2 AND generation = ?3",
+            "SELECT key, generation, state, delivered_at, print, retry_at, attempts, anyway, since, reason, size_octets,
+             on_server, message_id, sender, subject FROM trouble WHERE mailbox = ?1 AND key = ?2 AND generation = ?3",
         )?;
-        let row = |row: &Row<'_>| Ok((troubled_entry(row)?, trouble_from(row, 7)?));
+        let row = |row: &Row<'_>| Ok((troubled_entry(row)?, trouble_from(row, 8)?));
         statement.query_row(params![name.mailbox.0, SqlKey(name.key), name.generation], row).optional()?
     } else {
         None
@@ -109,7 +126,7 @@ pub(super) fn save(connection: &Connection, before: Option<&Message>, after: &Me
     let key = SqlKey(name.key);
     let row = |message: &Message| {
         let Entry { state, delivered_at, .. } = message.entry;
-        is_finished(state).then(|| (state, delivered_at, pack(&message.entry, message.gone_at)))
+        is_finished(state).then(|| (SqlState::of(&message.entry), delivered_at, pack(&message.entry, message.gone_at)))
     };
     match (before.and_then(row), row(after)) {
         (old, new) if old == new => {}
@@ -120,7 +137,7 @@ pub(super) fn save(connection: &Connection, before: Option<&Message>, after: &Me
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                      ON CONFLICT DO UPDATE SET state = ?4, delivered_at = ?5, print = ?6",
                 )?
-                .execute(params![name.mailbox.0, key, name.generation, SqlState(state), delivered_at.0, print])?;
+                .execute(params![name.mailbox.0, key, name.generation, state, delivered_at.0, print])?;
         }
         (_, None) => {
             connection
@@ -181,8 +198,8 @@ pub(super) fn save(connection: &Connection, before: Option<&Message>, after: &Me
 fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Message) -> rusqlite::Result<()> {
     let name = after.name();
     let row = |message: &Message| {
-        let Entry { state, retry_at, attempts, .. } = message.entry;
-        let unusual = retry_at != UnixTime(0) || attempts != 0 || message.trouble != Trouble::default();
+        let Entry { state, retry_at, attempts, anyway, .. } = message.entry;
+        let unusual = retry_at != UnixTime(0) || attempts != 0 || anyway || message.trouble != Trouble::default();
         (unusual || !is_finished(state)).then(|| (message.entry, message.trouble.clone()))
     };
     let (old, new) = (before.and_then(row), row(after));
@@ -198,14 +215,14 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
                 .prepare_cached(
                     "INSERT OR REPLACE INTO trouble
                      (mailbox, key, generation, state, delivered_at, print, retry_at, attempts, since, reason, size_octets,
-                      on_server, message_id, sender, subject)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                      on_server, message_id, sender, subject, anyway)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
                 )?
                 .execute(params![
                     name.mailbox.0,
                     SqlKey(name.key),
                     name.generation,
-                    SqlState(entry.state),
+                    SqlState::of(&entry),
                     entry.delivered_at.0,
                     pack(&entry, None),
                     entry.retry_at.0,
@@ -217,6 +234,7 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
                     trouble.name.message_id,
                     trouble.name.from,
                     trouble.name.subject,
+                    entry.anyway,
                 ])?;
         }
     }
@@ -226,7 +244,8 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
 /// All that is known about the messages of a mailbox, by key.
 pub(super) fn ledger(connection: &Connection, mailbox: MailboxId) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, generation, state, delivered_at, print, retry_at, attempts FROM trouble WHERE mailbox = ?1",
+        "SELECT key, generation, state, delivered_at, print, retry_at, attempts, anyway FROM trouble
+         WHERE mailbox = ?1",
     )?;
     let troubled: Vec<Entry> = statement.query_map([mailbox.0], troubled_entry)?.collect::<Result<_, _>>()?;
     let mut statement = connection
@@ -261,8 +280,9 @@ pub(super) fn remove(connection: &Connection, name: MessageRef) -> rusqlite::Res
 /// Reads key, generation, state, delivered_at and print, in this order.
 pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, Option<UnixTime>)> {
     let SqlKey(key) = row.get(0)?;
-    let SqlState(state) = row.get(2)?;
-    let mut entry = Entry { generation: row.get(1)?, delivered_at: UnixTime(row.get(3)?), ..Entry::new(key, state) };
+    let SqlState { state, adopted } = row.get(2)?;
+    let (generation, delivered_at) = (row.get(1)?, UnixTime(row.get(3)?));
+    let mut entry = Entry { generation, delivered_at, adopted, ..Entry::new(key, state) };
     let gone_at = match row.get_ref(4)? {
         ValueRef::Null => None,
         ValueRef::Blob(print) => unpack(print, &mut entry).ok_or_else(|| {
@@ -273,10 +293,10 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<(Entry, Option<UnixTime>)
     Ok((entry, gone_at))
 }
 
-/// Reads the same and then retry_at and attempts.
+/// Reads the same and then retry_at, attempts and anyway.
 pub(super) fn troubled_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let (entry, _) = entry(row)?;
-    Ok(Entry { retry_at: UnixTime(row.get(5)?), attempts: row.get(6)?, ..entry })
+    Ok(Entry { retry_at: UnixTime(row.get(5)?), attempts: row.get(6)?, anyway: row.get(7)?, ..entry })
 }
 
 /// Reads since, reason, size_octets, on_server, message_id, sender and subject, from column `at`.
@@ -331,7 +351,7 @@ fn pack(entry: &Entry, gone_at: Option<UnixTime>) -> Option<Vec<u8>> {
     }
     let mut packed = Vec::with_capacity(24);
     packed.extend(entry.fingerprint.head.to_be_bytes());
-    packed.extend(entry.fingerprint.ident.to_be_bytes());
+    packed.extend(entry.fingerprint.body.to_be_bytes());
     push_number(&mut packed, entry.fingerprint.size.into());
     let age = entry.delivered_at.0.wrapping_sub(entry.arrived_at.0);
     let age = ((age << 1) ^ (age >> 63)) as u64;
@@ -348,9 +368,9 @@ fn pack(entry: &Entry, gone_at: Option<UnixTime>) -> Option<Vec<u8>> {
 /// The reverse of [`pack`]; `None` for octets that it does not make.
 fn unpack(packed: &[u8], entry: &mut Entry) -> Option<Option<UnixTime>> {
     let (head, rest) = packed.split_first_chunk()?;
-    let (ident, mut rest) = rest.split_first_chunk()?;
+    let (body, mut rest) = rest.split_first_chunk()?;
     let size = u32::try_from(take_number(&mut rest)?).ok()?;
-    entry.fingerprint = Fingerprint { head: u64::from_be_bytes(*head), ident: u64::from_be_bytes(*ident), size };
+    entry.fingerprint = Fingerprint { head: u64::from_be_bytes(*head), body: u64::from_be_bytes(*body), size };
     if let Some(age) = take_number(&mut rest)?.checked_sub(1) {
         let age = (age >> 1) as i64 ^ -((age & 1) as i64);
         entry.arrived_at = UnixTime(entry.delivered_at.0.wrapping_sub(age));
@@ -389,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_packed_fingerprint_unpacks_to_the_same() {
-        let fingerprint = Fingerprint { head: u64::MAX, ident: 1, size: u32::MAX };
+        let fingerprint = Fingerprint { head: u64::MAX, body: 1, size: u32::MAX };
         for (delivered, arrived, gone) in [
             (0, 0, None),
             (1_800_000_000, 1_799_999_000, None),

@@ -16,7 +16,7 @@ const APPLICATION_ID: i64 = 0x434E_4452;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Each makes the next schema of the one before; `user_version` says how many have been applied. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 1] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     // A finished message is one row of `ledger` and nothing else, at most 64 octets on disk: hence no rowid, a key that
     // is an integer (UID) or 16 octets (digest), states numbered so that the common ones take no octet, and everything
     // that no query looks at packed into `print`. Rows of a large mailbox lie scattered, one page each, so a message gets
@@ -60,6 +60,20 @@ pub(super) const MIGRATIONS: [&str; 1] = [
         delivered INTEGER NOT NULL, deferred INTEGER NOT NULL, parked INTEGER NOT NULL, removed INTEGER NOT NULL,
         error TEXT);
     CREATE INDEX run_of_account ON run (account, id);
+    ",
+    // What somebody was told, by subject.
+    "
+    CREATE TABLE notice (subject TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+    ",
+    // What was the digest of Message-ID and Date in `print` is that of the body now: unknown, as nobody kept it. States of
+    // 8 and above are those of adopted messages.
+    "
+    UPDATE ledger SET print = CAST(substr(print, 1, 8) || zeroblob(8) || substr(print, 17) AS BLOB)
+        WHERE print IS NOT NULL;
+    UPDATE trouble SET print = CAST(substr(print, 1, 8) || zeroblob(8) || substr(print, 17) AS BLOB)
+        WHERE print IS NOT NULL;
+    ALTER TABLE trouble ADD COLUMN anyway INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE run ADD COLUMN repeated INTEGER NOT NULL DEFAULT 0;
     ",
 ];
 
@@ -119,4 +133,30 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_the_first_schema_keeps_headers_and_forgets_what_it_did_not_know() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        // All octets, to be sure that none is taken for text.
+        let print: Vec<u8> = (0..=24u8).map(|n| n.wrapping_mul(11)).collect();
+        for table in ["INSERT INTO ledger VALUES (1, 1, 0, 0, 5, ?1)", "INSERT INTO ledger VALUES (1, 2, 0, 1, 5, ?1)"]
+        {
+            connection.execute(table, [&print]).unwrap();
+        }
+        connection.execute_batch("INSERT INTO ledger VALUES (1, 3, 0, 0, 5, NULL)").unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        migrate(&mut connection).unwrap();
+        let mut statement = connection.prepare("SELECT print FROM ledger ORDER BY key").unwrap();
+        let found: Vec<Option<Vec<u8>>> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let wanted = [&print[..8], &[0; 8], &print[16..]].concat();
+        assert_eq!(found, [Some(wanted.clone()), Some(wanted), None]);
+    }
 }

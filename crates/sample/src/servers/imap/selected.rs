@@ -13,6 +13,7 @@ use crate::Connection;
 impl Session<'_> {
     /// Tells what came and went since the client was told last.
     pub(super) fn news(&mut self) -> Answer {
+        let wrong = self.shared.misbehaviour();
         let Some(selected) = &mut self.selected else { return Answer::ok("done") };
         let state = selected.mailbox.lock();
         if state.uid_validity != selected.uid_validity {
@@ -32,7 +33,8 @@ impl Session<'_> {
             }
         }
         let last = old.last().map_or(0, |uid| *uid);
-        let new: Vec<u32> = state.entries.range(last.saturating_add(1)..).map(|(uid, _)| *uid).collect();
+        let new = state.entries.range(last.saturating_add(1)..).map(|(uid, _)| *uid);
+        let new: Vec<u32> = new.filter(|uid| !wrong.hidden.contains(uid)).collect();
         drop(state);
         selected.uids.extend(&new);
         if !new.is_empty() {
@@ -71,7 +73,8 @@ impl Session<'_> {
         self.shared.count(|counters| counters.listings += 1);
         let state = selected.mailbox.lock();
         let mut found = selected.uids.clone();
-        found.retain(|uid| state.entries.contains_key(uid));
+        let wrong = self.shared.misbehaviour();
+        found.retain(|uid| state.entries.contains_key(uid) && !wrong.unlisted.contains(uid));
         let mut keys = keys.iter();
         while let Some(key) = keys.next() {
             let word = key.keyword().unwrap_or_default();
