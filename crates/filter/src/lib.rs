@@ -1,8 +1,8 @@
 //! What every mail filter is to the engine.
 //!
 //! This crate connects to nothing, opens no file and reads no clock: it declares [`Filter`], says what a filter is given
-//! ([`Message`]) and may answer ([`Verdict`]), and decides what follows ([`Policy::decide`]). Rspamd, ClamAV,
-//! SpamAssassin and commands are in `connectord-filters`, and a stranger's filter is as good as those.
+//! ([`Message`]) and may answer ([`Verdict`]), and decides what follows ([`Policy::decide`]). Those for Rspamd,
+//! ClamAV, SpamAssassin and commands come in a crate of their own, and a stranger's filter is as good as those.
 //!
 //! # From a message to what becomes of it
 //!
