@@ -57,7 +57,7 @@ pub(crate) async fn backup(store: &SqliteStore, file: &Path) -> Result<(), Store
         _ => {}
     }
     if file.symlink_metadata().is_ok() {
-        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+        return Err(failed(std::io::Error::other("there is a file already, and it stays: name another one")));
     }
     if let Err(error) = store.backup(&part).await {
         // It is incomplete; what stays is removed by the next one.
