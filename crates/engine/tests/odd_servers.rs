@@ -327,6 +327,25 @@ async fn uidl_is_asked_for_although_capa_does_not_list_it() {
 }
 
 #[tokio::test]
+async fn a_listing_that_is_refused_for_now_is_no_server_without_unique_ids() {
+    for refused in ["UIDL", "STAT"] {
+        let messages: Vec<_> = [b"u1".to_vec(), b"u2".to_vec()].into_iter().zip(token_mail(2)).collect();
+        let asked = AtomicUsize::new(0);
+        let server = pop3(messages, move |line| {
+            let again = line == refused && asked.fetch_add(1, Ordering::Relaxed) == 1;
+            again.then(|| say("-ERR [SYS/TEMP] try again later\r\n"))
+        })
+        .await;
+        let here = Installation::new();
+        let job = here.job(Protocol::Pop3, server.port, |_| {});
+        assert_eq!(here.run_well(&job).await.delivered, 2);
+        let report = here.run(&job).await;
+        assert!(matches!(report.error, Some(RunError::Mailbox { temporary: true, .. })), "{:?}", report.error);
+        assert_eq!((report.retrieved, here.run_well(&job).await.retrieved), (0, 0), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_pop3_server_that_ends_its_lines_with_lf_only_is_understood() {
     let server = pop3(Vec::new(), |line| {
         Some(say(match line.split(' ').next().unwrap_or_default() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use connectord_account::{Decision, Key, Listed, Planner, Verify};
-use connectord_pop3::{Event, MessageNumber, Uidl};
+use connectord_pop3::{Event, MessageNumber, Refusal, ResponseCode, Uidl};
 use connectord_store::{MailboxRow, Mark, MessageRef};
 use connectord_wire::Escaped;
 use tracing::warn;
@@ -104,6 +104,14 @@ impl Pop3Run<'_> {
         loop {
             match run.or_stop(driver.next()).await? {
                 Event::Stat { messages, .. } => lines.announced = Some(messages),
+                Event::StatRefused(refusal) | Event::UniqueIdsRefused(refusal) if will_pass(&refusal) => {
+                    return Err(RunError::Mailbox {
+                        server: run.server.clone(),
+                        mailbox: "INBOX".into(),
+                        refusal: refusal.to_string(),
+                        temporary: true,
+                    });
+                }
                 Event::StatRefused(refusal) => {
                     warn!(account = run.job.address(), %refusal, "STAT refused");
                 }
@@ -193,4 +201,10 @@ impl Listing {
             Decision::Ambiguous | Decision::TooLarge { .. } | Decision::Leave => {}
         }
     }
+}
+
+/// Whether the server says that it refuses for now, and not that it knows no such command (RFC 2449 §8, RFC 3206 §4).
+fn will_pass(refusal: &Refusal) -> bool {
+    use ResponseCode::{InUse, LoginDelay, SysPerm, SysTemp};
+    matches!(refusal.code, Some(InUse | LoginDelay(_) | SysTemp | SysPerm))
 }
