@@ -98,7 +98,7 @@ pub(crate) struct Check {
     /// Log in to every account, list it, and see whether its users exist; nothing is retrieved or changed
     #[arg(long)]
     pub(crate) online: bool,
-    /// Send a test notice by every way that [notices] names, and say what became of it
+    /// Send a test notice by every way that `[notices]` names, and say what became of it
     #[arg(long)]
     pub(crate) notice: bool,
     /// Addresses of accounts to try with --online [default: all]
