@@ -106,15 +106,3 @@ fn sentence(report: &Value) -> String {
     let hint = report["hint"].as_str().map(|hint| format!("      hint: {hint}\n")).unwrap_or_default();
     format!("FAIL  {}: {}\n{hint}", text("account"), text("error"))
 }
-
-/// An error with what caused it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

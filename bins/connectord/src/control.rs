@@ -228,7 +228,7 @@ pub(crate) fn report_json(address: &str, report: &Report) -> Value {
         "removed": report.removed, "repeated": report.repeated,
         "changes": report.changes.iter().map(change_json).collect::<Vec<_>>(),
         "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
-        "error": report.error.as_ref().map(|error| crate::check::chain(error)),
+        "error": report.error.as_ref().map(|error| connectord_engine::chain(error)),
         "cause": report.error.as_ref().map(|error| error.trouble().cause.code()),
         "hint": report.error.as_ref().and_then(connectord_engine::RunError::hint),
         "exit": report.exit().code(),

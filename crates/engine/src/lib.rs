@@ -108,4 +108,4 @@ pub use run::{Mode, Report, run};
 pub use schedule::{Limits, Scheduler};
 pub use site::{Clock, Site, Users};
 pub use spool::Spool;
-pub use trouble::{Cause, Exit, RunError, Scope, Trouble};
+pub use trouble::{Cause, Exit, RunError, Scope, Trouble, chain};

@@ -418,6 +418,23 @@ fn by_blame(blame: Blame) -> Trouble {
     }
 }
 
+/// An error in words, with what caused it.
+///
+/// ```
+/// let inner = std::io::Error::other("no room");
+/// assert_eq!(connectord_engine::chain(&inner), "no room");
+/// ```
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// Microsoft 365 (2024): `Request is throttled. Suggested Backoff Time: 299961 milliseconds`. At most a day is obeyed.
 pub(crate) fn suggested_pause(text: &str) -> Option<Duration> {
     let lower = text.to_ascii_lowercase();

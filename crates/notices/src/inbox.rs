@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use connectord_engine::{Cause, Clock, Observer, Progress, Report, RunError};
+use connectord_engine::{Cause, Clock, Observer, Progress, Report, RunError, chain};
 use connectord_mail::UnixTime;
 use tokio::sync::Notify;
 
@@ -80,16 +80,4 @@ fn finding(report: &Report, now: UnixTime) -> Option<Finding> {
         parked: report.parked > 0,
         changes: report.changes.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

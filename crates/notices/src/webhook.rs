@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use connectord_engine::chain;
 use connectord_wire::Escaped;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
@@ -63,7 +64,8 @@ impl Webhook {
             let roots = Certificate::from_pem_bundle(pem).map_err(|error| format!("webhook: certificates: {error}"))?;
             client = client.tls_certs_merge(roots);
         }
-        let client = client.build().map_err(|error| format!("webhook: no client: {}", chain(&error)))?;
+        let client =
+            client.build().map_err(|error| format!("webhook: no client: {}", Escaped::text(&chain(&error))))?;
         Ok(Self { client, url, token_file })
     }
 
@@ -81,7 +83,10 @@ impl Webhook {
             let token = read_token(path).await.map_err(|text| untold(text, true))?;
             request = request.header(AUTHORIZATION, token);
         }
-        let answer = request.send().await.map_err(|error| untold(chain(&error.without_url()), true))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| untold(Escaped::text(&chain(&error.without_url())).to_string(), true))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -112,16 +117,4 @@ async fn read_token(path: &std::path::Path) -> Result<HeaderValue, String> {
     }
     token.set_sensitive(true);
     Ok(token)
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Escaped::text(&text).to_string()
 }

@@ -1,6 +1,5 @@
 //! The table that ends a `fetch`.
 
-use std::error::Error;
 use std::fmt::Write;
 
 use connectord_engine::{Report, RunError};
@@ -149,12 +148,7 @@ fn laid_out(rows: &[[Cell; 9]], width: usize, look: Look) -> String {
 
 /// What went wrong with an account, with its causes, and what a person can do.
 fn trouble(address: &str, error: &RunError, look: Look) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(sentence, ": {cause}");
-        source = cause.source();
-    }
+    let sentence = connectord_engine::chain(error);
     let mark = look.paint(RED, "!");
     let mut text = format!("{mark} {}: {}\n", Inert::text(address), Inert::text(&sentence));
     if let Some(hint) = error.hint() {
