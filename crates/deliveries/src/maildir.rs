@@ -310,8 +310,8 @@ impl Inner {
         let known = |synced: &HashSet<_>| synced.contains(&shelf.place);
         if !known(&self.synced.lock().unwrap_or_else(PoisonError::into_inner)) {
             if let Err(failure) = Shelf::sync_directories(&*self.options.disk, at) {
-                if shelf.made {
-                    Shelf::remove_empty(&*self.options.disk, at);
+                if self.options.create == Create::InParent {
+                    shelf.take_back(&*self.options.disk, at);
                 }
                 return Err(failure);
             }

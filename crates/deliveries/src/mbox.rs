@@ -20,6 +20,7 @@ mod quote;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ impl Mbox {
             return Err(Failure::new(FailureKind::NoUser, text));
         }
         let (whose, disk) = (path.clone(), self.options.disk.clone());
-        match self.options.on_disk("looking for the mailbox", &path, move || Ok(look(&*disk, &whose))).await? {
+        match self.options.on_disk("looking for the mailbox", &path, move || look(&*disk, &whose)).await? {
             Found::Here => {
                 self.lock(&path).await?;
                 Ok(format!("{path} can be locked and written"))
@@ -164,11 +165,19 @@ enum Found {
     NoDirectory,
 }
 
-fn look(disk: &dyn Disk, path: &str) -> Found {
-    match lock::above(disk, path).map(|above| above.stat_of(lock::name_of(path)).is_ok()) {
-        Ok(true) => Found::Here,
-        Ok(false) => Found::Missing,
-        Err(_) => Found::NoDirectory,
+/// An error other than "there is none" says nothing about the file: to take it for gone would bring its mail twice.
+fn look(disk: &dyn Disk, path: &str) -> Result<Found, Failure> {
+    let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let fail = |error| trouble::failure("looking for the mailbox", path, &error);
+    let above = match lock::above(disk, path) {
+        Ok(above) => above,
+        Err(error) if absent(&error) => return Ok(Found::NoDirectory),
+        Err(error) => return Err(fail(error)),
+    };
+    match above.stat_of(lock::name_of(path)) {
+        Ok(_) => Ok(Found::Here),
+        Err(error) if absent(&error) => Ok(Found::Missing),
+        Err(error) => Err(fail(error)),
     }
 }
 
@@ -199,10 +208,10 @@ impl Delivery for Mbox {
             let above = crate::maildir::parent(Path::new(&path)).display();
             match lock::above(&*disk, &path) {
                 Ok(_) => Ok(Presence::Here),
-                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                     Ok(Presence::Absent(format!("{above} is no directory")))
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     Ok(Presence::Absent(format!("there is no directory {above}")))
                 }
                 Err(error) => Err(trouble::failure("looking for the mailbox", &path, &error)),
@@ -281,7 +290,7 @@ impl Mbox {
     /// What became of messages in one mailbox; `None` when the mailbox is no more.
     async fn recall_in(&self, path: &str, rows: Vec<Row>) -> Result<Option<Vec<Recalled>>, Failure> {
         let (whose, disk) = (path.to_owned(), self.options.disk.clone());
-        match self.options.on_disk("looking for the mailbox", path, move || Ok(look(&*disk, &whose))).await? {
+        match self.options.on_disk("looking for the mailbox", path, move || look(&*disk, &whose)).await? {
             Found::Here => {}
             Found::Missing => return Ok(None),
             Found::NoDirectory => {

@@ -375,6 +375,28 @@ fn an_error_a_death_and_a_reader_lose_nothing_and_what_may_double_is_said() {
     }
 }
 
+#[test]
+fn killed_and_then_a_failing_call_and_then_a_power_failure_lose_nothing() {
+    let pool = DiskPool::new(1);
+    let start = || Engine::new(&pool, 1);
+    for first in 0..calls(start).len() {
+        for second in 0..30 {
+            block_on(async {
+                let mut engine = start();
+                engine.disk.fail_at(first, Fault::Crash);
+                engine.process(1, Death::Never).await;
+                engine.disk.restart();
+                engine.disk.fail_at(second, Fault::Error(EIO));
+                engine.process(2, Death::Never).await;
+                engine.disk.kill();
+                engine.disk.power_failure(second as u64);
+                engine.settle().await;
+                assert_eq!(engine.copies(), [1], "{first} {second}");
+            });
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

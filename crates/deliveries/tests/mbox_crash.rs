@@ -316,6 +316,28 @@ fn killed_again_at_any_call_of_the_recall_each_message_is_there_once() {
 }
 
 #[test]
+fn an_error_at_any_call_of_the_recall_doubles_nothing() {
+    let pool = DiskPool::new(1);
+    for first in 0..calls(|| Engine::new(&pool, OLD)).len() {
+        for second in 0..30 {
+            block_on(async {
+                let context = format!("{first} {second}");
+                let mut engine = Engine::new(&pool, OLD);
+                engine.disk.fail_at(first, Fault::Crash);
+                engine.process(1, true).await;
+                engine.disk.restart();
+                engine.disk.fail_at(second, Fault::Error(if second % 2 == 0 { EIO } else { ENOSPC }));
+                engine.process(1, first % 2 == 0).await;
+                engine.disk.kill();
+                engine.disk.restart();
+                engine.settle(&context).await;
+                assert_eq!(engine.copies(&context), [1; MESSAGES as usize], "{context}");
+            });
+        }
+    }
+}
+
+#[test]
 fn a_power_failure_at_any_call_loses_doubles_and_damages_nothing() {
     let pool = DiskPool::new(1);
     for old in ["", OLD] {

@@ -134,35 +134,18 @@ impl Shelf {
         }
     }
 
-    /// Removes an empty Maildir: one that was made just now, and whose directories could not be synced. A sync is not
-    /// repeated and believed; the next attempt makes it anew.
-    pub(super) fn remove_empty(disk: &dyn Disk, at: &Where) {
-        let remove = |above: &dyn DiskDir, name: &str| {
-            if let Ok(dir) = above.open_dir(name) {
-                for part in ["cur", "new", "tmp"] {
-                    let _ = dir.remove_dir(part);
-                }
-                let mut left = 0;
-                let listed = dir.each_name(&mut |name| left += usize::from(name != b"maildirfolder"));
-                if listed.is_ok() && left == 0 {
-                    let _ = dir.unlink("maildirfolder");
-                    let _ = above.remove_dir(name);
-                }
-            }
-        };
+    /// Takes back a Maildir whose directories could not be synced. A sync is not repeated and believed: what was made just
+    /// now goes, and is made anew by the next attempt. What was there keeps its owner and mode, and is named anew as long
+    /// as nothing is in it: an earlier process of ours may have made it, and been killed before its sync.
+    pub(super) fn take_back(&self, disk: &dyn Disk, at: &Where) {
         let mailbox = Path::new(&at.mailbox);
-        match (&at.folder, mailbox.file_name().and_then(|name| name.to_str())) {
-            (Some(folder), _) => {
-                if let Ok(root) = disk.open_dir(mailbox) {
-                    remove(&*root, folder);
-                }
-            }
-            (None, Some(name)) => {
-                if let Ok(above) = disk.open_dir(parent(mailbox)) {
-                    remove(&*above, name);
-                }
-            }
-            (None, None) => {}
+        if let Some(folder) = &at.folder {
+            take_back_in(&*self.root, folder, self.made, None);
+        }
+        if let Some(name) = mailbox.file_name().and_then(|name| name.to_str())
+            && let Ok(above) = disk.open_dir(parent(mailbox))
+        {
+            take_back_in(&*above, name, self.made && at.folder.is_none(), at.folder.as_deref());
         }
     }
 
@@ -198,6 +181,38 @@ impl Shelf {
             Part::New => &*self.new,
             Part::Cur => &*self.cur,
         }
+    }
+}
+
+/// As [`Shelf::take_back`], for one directory of `cur`, `new` and `tmp` that may have `other` in it as well.
+fn take_back_in(above: &dyn DiskDir, name: &str, made: bool, other: Option<&str>) {
+    let Ok(dir) = above.open_dir(name) else { return };
+    if made {
+        for part in ["cur", "new", "tmp"] {
+            let _ = dir.remove_dir(part);
+        }
+    }
+    let is_empty = |dir: &dyn DiskDir, but: &[&str]| {
+        let mut left = 0;
+        let listed = dir.each_name(&mut |name| left += usize::from(!but.iter().any(|but| but.as_bytes() == name)));
+        listed.is_ok() && left == 0
+    };
+    if is_empty(&*dir, &["maildirfolder"]) {
+        let _ = dir.unlink("maildirfolder");
+        let _ = above.remove_dir(name);
+    } else if is_empty(&*dir, &["maildirfolder", "cur", "new", "tmp", other.unwrap_or("tmp")])
+        && ["cur", "new", "tmp"].iter().all(|part| dir.open_dir(part).is_ok_and(|part| is_empty(&*part, &[])))
+    {
+        ["cur", "new", "tmp"].iter().for_each(|part| name_directory_anew(&*dir, part));
+        name_directory_anew(above, name);
+    }
+}
+
+/// Names a directory anew, so that the next sync is about its name. No reader takes the name in between for a folder's.
+fn name_directory_anew(above: &dyn DiskDir, name: &str) {
+    let meanwhile = format!("{}.connectord", name.trim_start_matches('.'));
+    if above.rename_into(name, above, &meanwhile).is_ok() {
+        let _ = above.rename_into(&meanwhile, above, name);
     }
 }
 
