@@ -6,6 +6,7 @@
 //! Each line is the best of several rounds, in octets or entries a second, and its share of a plain copy measured in the
 //! same run: on a busy machine only the shares can be compared.
 
+mod durable;
 mod parsers;
 
 use std::hint::black_box;
@@ -53,6 +54,7 @@ fn main() {
         }),
     );
     parsers::measure(smoke, rounds, copy);
+    durable::measure(smoke);
 }
 
 fn line(name: &str, rate: f64, copy: f64) {

@@ -14,6 +14,11 @@ pub(crate) fn prepare() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
 }
 
+/// How many files this process may have open; nothing when as many as it likes.
+pub(crate) fn open_files() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 /// Becomes the configured user, if there is one and we are root. Call before any file of the state is opened.
 pub(crate) fn become_user(settings: &ProcessSettings) -> Result<(), Error> {
     use nix::unistd::{Group, User, getuid, initgroups, setresgid, setresuid};

@@ -1,8 +1,10 @@
 //! `connectord serve`: the daemon.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use connectord_account::Check;
 use connectord_config::Config;
 use connectord_config::build::{BuildError, limits};
 use connectord_engine::{Exit, Job, Scheduler};
@@ -39,6 +41,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         scheduler = scheduler.with_quiet_hours(quiet.from_minute, quiet.to_minute, minute_of_day);
     }
     let scheduler = Arc::new(scheduler);
+    warn_of_few_files(&config);
     forget_removed(&parts, &config).await;
 
     let control = Control {
@@ -70,7 +73,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
             () = &mut ending => break,
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
-                reload(path.clone(), &mut parts, &jobs, &told).await;
+                reload(path.clone(), &mut parts, &jobs, &told, &scheduler).await;
                 notify(&[NotifyState::Ready]);
             }
             _ = tidy.tick() => {
@@ -101,12 +104,34 @@ fn log_warnings(config: &Config) {
     }
 }
 
+/// Each connection that listens is an open file. The limit has been raised as far as this process may.
+fn warn_of_few_files(config: &Config) {
+    let mut at_host: HashMap<&str, u64> = HashMap::new();
+    for account in config.accounts.iter().filter(|account| account.enabled && account.check == Check::Idle) {
+        *at_host.entry(account.endpoint.host()).or_default() += 1;
+    }
+    let schedule = &config.schedule;
+    let listening: u64 = at_host.values().map(|count| (*count).min(u64::from(schedule.idle_per_host))).sum();
+    // Connections being made, the state, files of mail on its way.
+    let wanted = listening + 2 * u64::from(schedule.concurrency) + 512;
+    if let Some(limit) = process::open_files().filter(|limit| *limit < wanted) {
+        warn!(
+            limit,
+            wanted,
+            listening,
+            "this process may open fewer files than these accounts need: raise LimitNOFILE= of its systemd unit, or \
+             `ulimit -Hn` where it is started, or lower [schedule] idle_per_host"
+        );
+    }
+}
+
 /// Reads the configuration again. A mistake in it changes nothing.
 async fn reload(
     path: Option<PathBuf>,
     parts: &mut setup::Parts,
     jobs: &watch::Sender<Vec<Job>>,
     told: &watch::Sender<Arc<Setup>>,
+    scheduler: &Scheduler,
 ) {
     let config = match setup::load_config(path) {
         Ok(config) => config,
@@ -124,6 +149,10 @@ async fn reload(
     match new.await {
         Ok((new, notices)) => {
             told.send_replace(Arc::new(notices));
+            scheduler.set_limits(limits(&config));
+            let quiet = config.schedule.quiet.map(|quiet| (quiet.from_minute, quiet.to_minute));
+            scheduler.set_quiet_hours(quiet, minute_of_day);
+            warn_of_few_files(&config);
             info!(accounts = new.len(), "the configuration was read again");
             parts.jobs = new.clone();
             jobs.send_replace(new);

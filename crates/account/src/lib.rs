@@ -28,7 +28,7 @@ mod model;
 mod plan;
 
 pub use backoff::{backoff, login_hold};
-pub use ledger::{Entry, Key, Ledger, State};
+pub use ledger::{Entry, Key, Ledger, Named, State};
 pub use model::{
     Account, Check, CredentialSource, Folder, Oversize, Protocol, ProxySettings, Removal, Retention, Start,
 };

@@ -92,6 +92,8 @@ pub struct Account {
     /// POP3: after how many removals a session ends and a new one begins, so that a cut line loses few of them;
     /// IMAP: after how many an EXPUNGE is sent. Default 500, at least 1.
     pub removals_per_session: u32,
+    /// IMAP: how many connections retrieve at once, at least 1; default: 1, or what the provider is known to allow.
+    pub connections: Option<u16>,
     /// POP3: the initial response goes into the AUTH line; off for servers that refuse it (Microsoft 365).
     pub initial_response: bool,
 }
@@ -126,6 +128,7 @@ impl Account {
             proxy: None,
             trusted_relays: Vec::new(),
             removals_per_session: 500,
+            connections: None,
             initial_response: true,
         }
     }

@@ -144,19 +144,27 @@ impl Planner {
     }
 
     /// Known messages that the listing has not named so far, those that are gone for good left out.
-    pub fn missing(&self) -> impl Iterator<Item = &Entry> {
+    pub fn missing(&self) -> impl Iterator<Item = Entry> + '_ {
         self.ledger.unseen().filter(|entry| entry.state != State::Done)
     }
 
     /// Decides about one listed message.
     pub fn see(&mut self, listed: Listed) -> Decision {
-        let Some((entry, before)) = self.ledger.mark(listed.key) else {
-            return self.new_message(listed);
-        };
-        if before {
-            return Decision::Ambiguous;
+        match self.ledger.mark(listed.key) {
+            None => self.new_message(listed),
+            Some((_, true)) => Decision::Ambiguous,
+            Some((entry, false)) => self.decide(&entry),
         }
-        let Entry { generation, state, .. } = entry;
+    }
+
+    /// What is known, to be named by a listing first and decided about later.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Decides about a known message that is listed.
+    pub fn decide(&self, entry: &Entry) -> Decision {
+        let Entry { generation, state, key, .. } = *entry;
         let remove = |doubtful: bool| {
             let verify = match (entry.adopted, doubtful) {
                 (true, _) => Verify::Content,
@@ -166,24 +174,24 @@ impl Planner {
             Decision::Remove { generation, verify }
         };
         match state {
-            State::Pending if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(&entry) => {
+            State::Pending if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(entry) => {
                 // The size limit let it pass once, or a person wants it whatever its size.
                 Decision::Retrieve { attempt: u32::from(entry.attempts) + 1, generation }
             }
-            State::Delivered if self.is_due(&entry) => remove(self.rules.keys_recur),
+            State::Delivered if self.is_due(entry) => remove(self.rules.keys_recur),
             // Asked for and unanswered, or refused: the message may be gone and its number another's by now.
             State::Removing if self.rules.removals_allowed && self.now >= entry.retry_at => {
-                remove(matches!(listed.key, Key::Digest(_)))
+                remove(matches!(key, Key::Digest(_)))
             }
             // A person's word is due at once, whatever the clock says; it may have been asked for before.
             State::Discarding
-                if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(&entry) =>
+                if self.now >= entry.retry_at || self.rules.ignore_waits || self.clock_ran_back(entry) =>
             {
-                remove(matches!(listed.key, Key::Digest(_)))
+                remove(matches!(key, Key::Digest(_)))
             }
-            State::Done => match listed.key {
+            State::Done => match key {
                 // RFC 9051 §2.3.1.1: a UID is never used again; an earlier listing was wrong.
-                Key::Uid(_) if self.is_due(&entry) => remove(false),
+                Key::Uid(_) if self.is_due(entry) => remove(false),
                 Key::Uid(_) => Decision::Leave,
                 Key::Digest(_) => Decision::Compare { generation },
             },
@@ -196,12 +204,32 @@ impl Planner {
         }
     }
 
+    /// When a known message that is listed, and about which nothing is to be done, may be due by these rules; `None`:
+    /// never, unless somebody decides about it.
+    ///
+    /// Before then [`Planner::decide`] says [`Decision::Leave`] at any time, whatever the clock did meanwhile, unless a
+    /// person asks for waits to be passed over.
+    pub fn due_at(&self, entry: &Entry) -> Option<UnixTime> {
+        let after = |since: UnixTime, span: Duration| (since.0 > 0).then(|| since.plus(span).max(entry.retry_at));
+        match entry.state {
+            State::Skipped | State::Parked => None,
+            State::Delivered => match self.rules.retention {
+                Retention::Never => None,
+                Retention::Immediately => Some(entry.delivered_at.max(entry.retry_at)),
+                Retention::AfterDelivery(span) => after(entry.delivered_at, span),
+                Retention::ByAge(span) => after(entry.arrived_at, span).map(|due| due.max(entry.delivered_at)),
+            },
+            // They wait for something else as well: at any time.
+            State::Pending | State::Removing | State::Discarding | State::Done => Some(UnixTime(i64::MIN)),
+        }
+    }
+
     /// Ends the listing.
     pub fn finish(&self, scope: Scope) -> Finding {
         if scope == Scope::Partial {
             return Finding::Nothing;
         }
-        let known = self.ledger.entries().iter().filter(|entry| entry.state != State::Done).count();
+        let known = self.ledger.active();
         let gone: Vec<_> = self
             .ledger
             .unseen()
@@ -398,6 +426,16 @@ mod tests {
         assert!(matches!(planner.finish(Scope::Complete), Finding::Gone(gone) if gone.len() == 30));
     }
 
+    fn any_retention() -> impl Strategy<Value = Retention> {
+        let span = (0u64..20 * 86_400).prop_map(Duration::from_secs);
+        prop_oneof![
+            Just(Retention::Never),
+            Just(Retention::Immediately),
+            span.clone().prop_map(Retention::AfterDelivery),
+            span.prop_map(Retention::ByAge),
+        ]
+    }
+
     fn any_state() -> impl Strategy<Value = State> {
         prop_oneof![
             Just(State::Pending),
@@ -424,6 +462,25 @@ mod tests {
                 )),
                 Decision::Retrieve { .. } => prop_assert_eq!(state, State::Pending),
                 _ => {}
+            }
+        }
+
+        #[test]
+        fn nothing_is_due_before_the_time_that_was_told(
+            state in any_state(), now in 0i64..40 * DAY, retention in any_retention(), removals_allowed: bool,
+            delivered in 0i64..40 * DAY, arrived in 0i64..40 * DAY, retry in 0i64..40 * DAY, ignore_waits: bool,
+        ) {
+            let known = Entry {
+                delivered_at: UnixTime(delivered), arrived_at: UnixTime(arrived), retry_at: UnixTime(retry),
+                ..Entry { key: digest(1), ..entry(1, state) }
+            };
+            let rules = Rules { removals_allowed, ignore_waits, ..keep(retention) };
+            let planner = Planner::new(Ledger::default(), rules, UnixTime(now));
+            let due = planner.due_at(&known);
+            if due.is_none_or(|due| UnixTime(now) < due) {
+                prop_assert_eq!(planner.decide(&known), Decision::Leave);
+            } else if removals_allowed && state == State::Delivered {
+                prop_assert_ne!(planner.decide(&known), Decision::Leave, "it is told no sooner than it is due");
             }
         }
 

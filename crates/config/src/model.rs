@@ -347,7 +347,7 @@ pub struct ScheduleSettings {
 
 impl Default for ScheduleSettings {
     fn default() -> Self {
-        Self { concurrency: 20, per_host: 4, idle_per_host: 10, jitter: 0.1, quiet: None }
+        Self { concurrency: 20, per_host: 8, idle_per_host: 10, jitter: 0.1, quiet: None }
     }
 }
 

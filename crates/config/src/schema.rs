@@ -306,7 +306,13 @@ pub(crate) const SCHEDULE: Schema = Schema {
             Value("20"),
             "How many accounts are checked at once, from the login on; up to 256 may be connecting meanwhile.",
         ),
-        key("per_host", Kind::Integer(1, 1_000), Value("4"), "How many of them on one host."),
+        key(
+            "per_host",
+            Kind::Integer(1, 1_000),
+            Value("8"),
+            "How many of them on one host. With idle_per_host it stays below the 20 connections that mail servers commonly \
+             accept from one address; some hosters accept 4.",
+        ),
         key("idle_per_host", Kind::Integer(0, 10_000), Value("10"), "How many idle connections are kept to one host."),
         key(
             "jitter",
@@ -712,6 +718,13 @@ pub(crate) const ACCOUNT: Schema = Schema {
             Value("[]"),
             "SASL mechanisms that may be used; none: whatever is safe, the strongest first. With only `XOAUTH2` and \
              `OAUTHBEARER` the password is an access token.",
+        ),
+        key(
+            "connections",
+            Kind::Integer(1, 16),
+            Words("what the provider is known to allow, else `1`"),
+            "IMAP: how many connections retrieve at once when there is much to retrieve; a long line carries more with \
+             several. Fewer are used when the server or `per_host` does not let more in.",
         ),
         key(
             "initial_response",

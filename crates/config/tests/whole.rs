@@ -132,6 +132,7 @@ proxy = "socks5://ann:p%40ss@127.0.0.1:1080"
 trusted_relays = ["Provider.test"]
 mechanisms = ["scram-sha-256", "PLAIN"]
 initial_response = false
+connections = 3
 removals_per_session = 10
 
 [[account]]
@@ -177,6 +178,7 @@ fn every_key_arrives() {
         }),
         trusted_relays: vec!["provider.test".into()],
         removals_per_session: 10,
+        connections: Some(3),
         initial_response: false,
         ..Account::new("info@example.org", Protocol::Imap, "imap.example.org:1143".parse().unwrap(), "carol")
     };

@@ -56,46 +56,96 @@ pub(crate) fn copy(
     buffers: &mut Buffers,
     put: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Broken> {
+    copy_digested(parcel, buffers, &mut |piece, _| put(piece)).map(drop)
+}
+
+/// The same; with each piece comes how many of its octets lie before what the body says it was digested from, and in
+/// the end where that begins. Nothing begins where the body says nothing.
+pub(crate) fn copy_digested(
+    parcel: &Parcel,
+    buffers: &mut Buffers,
+    put: &mut dyn FnMut(&[u8], usize) -> io::Result<()>,
+) -> Result<Option<(u64, [u8; 32])>, Broken> {
     let Buffers { block, out } = buffers;
     out.clear();
     head(parcel, out);
-    let mut line_ends = LineEnds::default();
-    let mut take = |piece: &[u8], out: &mut Vec<u8>| {
-        pool::beat();
-        line_ends.push(piece, out);
-        if out.len() >= BLOCK {
-            put(out).map_err(Broken::File)?;
-            out.clear();
-        }
-        Ok(())
-    };
+    let digested = parcel.body.digested();
+    let mut copying = Copying { put, line_ends: LineEnds::default(), done: 0, begins: None };
+    let mut from = digested.map(|digested| digested.from);
     let mut found = 0u64;
-    if let Some(whole) = parcel.body.as_slice() {
-        for piece in whole.chunks(BLOCK) {
-            take(piece, out)?;
+    loop {
+        // Up to where the digest begins, and then the rest: the two have an edge in the file.
+        if from == Some(found) {
+            copying.mark(out);
+            from = None;
         }
-        found = whole.len() as u64;
-    } else {
-        block.resize(BLOCK, 0);
-        loop {
-            match parcel.body.read_at(found, block) {
-                Ok(0) => break,
+        let most = from.and_then(|from| usize::try_from(from - found).ok()).map_or(BLOCK, |left| left.min(BLOCK));
+        let count = if let Some(whole) = parcel.body.as_slice() {
+            let rest = usize::try_from(found).ok().and_then(|at| whole.get(at..)).unwrap_or_default();
+            let piece = &rest[..rest.len().min(most)];
+            copying.take(piece, out)?;
+            piece.len()
+        } else {
+            block.resize(BLOCK, 0);
+            match parcel.body.read_at(found, &mut block[..most]) {
                 Ok(count) => {
-                    take(&block[..count], out)?;
-                    found += count as u64;
+                    copying.take(&block[..count], out)?;
+                    count
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Broken::Body(error)),
             }
+        };
+        if count == 0 {
+            break;
         }
+        found += count as u64;
     }
     let wanted = parcel.body.size_octets();
     if found != wanted {
         return Err(Broken::Length { found, wanted });
     }
-    line_ends.finish(out);
+    copying.line_ends.finish(out);
     pool::beat();
-    put(out).map_err(Broken::File)
+    copying.put(out).map_err(Broken::File)?;
+    Ok(copying.begins.zip(digested.map(|digested| digested.sha256)))
+}
+
+/// A message on its way to `put`.
+struct Copying<'a> {
+    put: &'a mut dyn FnMut(&[u8], usize) -> io::Result<()>,
+    line_ends: LineEnds,
+    /// Octets that were put.
+    done: u64,
+    /// Octets in front of what was digested.
+    begins: Option<u64>,
+}
+
+impl Copying<'_> {
+    fn take(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        pool::beat();
+        self.line_ends.push(piece, out);
+        if out.len() >= BLOCK {
+            self.put(out).map_err(Broken::File)?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, out: &[u8]) -> io::Result<()> {
+        let own = self.begins.map_or(u64::MAX, |begins| begins.saturating_sub(self.done));
+        let own = usize::try_from(own).unwrap_or(usize::MAX).min(out.len());
+        (self.put)(out, own)?;
+        self.done += out.len() as u64;
+        Ok(())
+    }
+
+    /// What was digested begins here. Where a CR is held back it is not known yet to which side that belongs.
+    fn mark(&mut self, out: &[u8]) {
+        if !self.line_ends.holds_cr() {
+            self.begins = Some(self.done + out.len() as u64);
+        }
+    }
 }
 
 /// The fields that are the destination's, then the trace; with LF.

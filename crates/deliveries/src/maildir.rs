@@ -8,7 +8,8 @@
 //! - before its files a batch makes a marker in `tmp/`. While that is there (and nothing else has changed: the boot, the
 //!   directory, a day), a file that is neither in `tmp/` nor delivered was published, and a reader has taken it;
 //! - a sync that failed is not repeated and believed: what it covered is taken back and written anew;
-//! - one writer at a time per Maildir.
+//! - one batch at a time is written per Maildir, and one published; of two batches never both change names in `new/`
+//!   or sync a directory at the same time.
 //!
 //! The work is done on threads of a [`crate::DiskPool`], not on those of tokio, and on a [`Disk`], which tests simulate.
 //!
@@ -39,7 +40,7 @@ mod stage;
 mod sweep;
 mod write;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,9 +77,11 @@ struct Inner {
     /// Maildirs whose own directories this process has synced.
     synced: Mutex<HashSet<(u64, u64)>>,
     settled: Settled,
+    /// Where Maildirs are that notes name by an earlier path.
+    moved: Mutex<HashMap<Where, Where>>,
 }
 
-/// Maildirs remembered as synced; beyond that they are synced again.
+/// Maildirs remembered as synced, and as moved; beyond that they are synced and looked for again.
 const MAX_SYNCED: usize = 100_000;
 
 impl Maildir {
@@ -97,6 +100,7 @@ impl Maildir {
             batches: AtomicU64::new(0),
             synced: Mutex::default(),
             settled: Settled::default(),
+            moved: Mutex::default(),
             options,
         }))
     }
@@ -127,7 +131,7 @@ impl Delivery for Maildir {
     }
 
     fn limits(&self) -> BatchLimits {
-        BatchLimits::default()
+        BatchLimits { at_once: 2, ..BatchLimits::default() }
     }
 
     /// The markers of the batches that these parcels were in go. Without the call they stay for a day, or until the sweep
@@ -138,7 +142,7 @@ impl Delivery for Maildir {
         for (at, batch) in notes.iter().filter_map(Row::parse).filter_map(sweep::batch) {
             let is_of_other = batch.instance == self.0.instance && !note::is_of_process(&batch.number, &self.0.nonce);
             let set = if is_of_other { &mut of_others } else { &mut markers };
-            set.insert(Marker::new(at, &batch));
+            set.insert(Marker::new(self.0.place_now(at), &batch));
         }
         self.0.unlink(self.0.settled.these(&markers).into_iter().chain(of_others).collect()).await;
     }
@@ -205,6 +209,7 @@ impl Delivery for Maildir {
         }
         for (at, group) in moved {
             let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            self.0.has_moved(group.iter().map(|row| &row.at), &at);
             let recalled = self.0.clone().recall(at.clone(), group).await;
             // Where there is no Maildir yet, and one would be made, nothing can be found: it may have arrived.
             let unknown = matches!(&recalled, Err(failure) if failure.kind == FailureKind::Unavailable)
@@ -390,6 +395,20 @@ impl Inner {
         (failure.kind == FailureKind::Unavailable).then(|| Where { folder: at.folder.clone(), ..now })
     }
 
+    fn has_moved<'a>(&self, from: impl Iterator<Item = &'a Where>, to: &Where) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if moved.len() >= MAX_SYNCED {
+            moved.clear();
+        }
+        moved.extend(from.map(|from| (from.clone(), to.clone())));
+    }
+
+    /// Where the files are that a note places here.
+    fn place_now(&self, noted: Where) -> Where {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.get(&noted).cloned().unwrap_or(noted)
+    }
+
     /// Waits until no other batch writes there.
     async fn writer(&self, at: &Where, place: (u64, u64)) -> Result<Writer, Failure> {
         let writer = self.options.pool.writer(&at.mailbox, place, self.options.disk_timeout).await;
@@ -426,7 +445,10 @@ impl Inner {
         let writer = self.writer(&at, shelf.place).await?;
         let inner = self.clone();
         let job = move || {
+            let names = writer.names();
+            let changing = names.lock();
             let recalled = recall::recall(&*inner.options.disk, &shelf, &rows);
+            drop(changing);
             drop(writer);
             Ok(recalled)
         };

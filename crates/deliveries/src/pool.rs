@@ -95,11 +95,18 @@ struct Inner {
     queue: Mutex<Queue>,
     work: Condvar,
     watch: Condvar,
-    writers: Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>,
+    writers: Mutex<HashMap<Place, Turns>>,
 }
 
 /// Device and inode of a directory or file.
 pub(crate) type Place = (u64, u64);
+
+/// Who may write in one place.
+#[derive(Clone, Default)]
+struct Turns {
+    writer: Arc<tokio::sync::Mutex<()>>,
+    names: Arc<Mutex<()>>,
+}
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,8 +238,13 @@ impl DiskPool {
 
     /// Runs a job that nobody waits for: a part of another, or the undoing of something that was dropped.
     pub(crate) fn submit(&self, place: &str, job: impl FnOnce() + Send + 'static) {
+        self.submit_all(place, [Box::new(job) as Job]);
+    }
+
+    /// Runs several such jobs; their threads are woken at once.
+    pub(crate) fn submit_all(&self, place: &str, jobs: impl IntoIterator<Item = Job>) {
         let mut queue = self.0.lock();
-        queue.push(place, Box::new(job), &self.0.limits);
+        jobs.into_iter().for_each(|job| queue.push(place, job, &self.0.limits));
         let unwanted = self.0.staff(&mut queue);
         drop(queue);
         drop(unwanted);
@@ -250,21 +262,41 @@ impl DiskPool {
 
     /// Waits until nobody else writes in this file or directory, whose jobs are those of `place`.
     pub(crate) async fn writer(&self, place: &str, whose: Place, within: Duration) -> Result<Writer, Lost> {
-        let lock = {
+        let Turns { writer, names } = {
             let mut writers = self.0.writers.lock().unwrap_or_else(PoisonError::into_inner);
             if writers.len() > 64 {
-                writers.retain(|_, lock| Arc::strong_count(lock) > 1);
+                writers.retain(|_, of| Arc::strong_count(&of.writer) > 1 || Arc::strong_count(&of.names) > 1);
             }
             writers.entry(whose).or_default().clone()
         };
-        let held = wait(lock.lock_owned(), within, || self.hung(place)).await?;
-        Ok(Writer { _held: held })
+        let held = wait(writer.lock_owned(), within, || self.hung(place)).await?;
+        Ok(Writer { names: Names(names), _held: held })
     }
 }
 
 /// The right to write in one place; others wait until it is dropped.
 pub(crate) struct Writer {
+    names: Names,
     _held: OwnedMutexGuard<()>,
+}
+
+impl Writer {
+    /// The place's lock for what must not happen at once even where writers overlap; it stays with whoever took it
+    /// along, also when the writer is dropped.
+    pub(crate) fn names(&self) -> Names {
+        self.names.clone()
+    }
+}
+
+/// The lock of the names in one place: held by threads of the pool, and only while they make calls there.
+#[derive(Clone)]
+pub(crate) struct Names(Arc<Mutex<()>>);
+
+impl Names {
+    /// Waits until nobody else changes names there that somebody is about to sync.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Inner {
@@ -288,8 +320,11 @@ impl Inner {
                 }
             }
         }
-        if startable > 0 {
-            self.work.notify_all();
+        // No more than have something to do: the others would only look and sleep again.
+        match startable {
+            0 => {}
+            1..=8 => (0..startable).for_each(|_| self.work.notify_one()),
+            _ => self.work.notify_all(),
         }
         Vec::new()
     }

@@ -14,7 +14,7 @@ use connectord_deliveries::maildir::{CheckExisting, Create, Maildir, Options};
 use connectord_delivery::{
     Delivery, Failure, FailureKind, Note, Outcome, Parcel, Presence, RecallRow, Recalled, Recipient,
 };
-use connectord_mail::{DeliveryId, Identity, UnixTime};
+use connectord_mail::{Body, BodyDigest, DeliveryId, Digested, Identity, UnixTime};
 
 fn recipient(user: &str) -> Recipient {
     Recipient { user: user.into(), address: format!("{user}@example.org") }
@@ -279,17 +279,23 @@ async fn a_sweep_takes_only_what_earlier_processes_of_ours_left() {
 }
 
 #[tokio::test]
-async fn one_batch_at_a_time_writes_in_a_maildir() {
+async fn a_batch_is_written_while_the_one_before_it_waits_to_be_published_unless_a_quota_counts() {
     let home = Home::new();
-    let mut options = home.options();
-    options.disk_timeout = Duration::from_secs(2);
-    let maildir = Maildir::new(options);
+    let maildir = Maildir::new(home.options());
     let first = maildir.prepare(vec![parcel("1")]).await;
     let second = maildir.prepare(vec![parcel("2")]).await;
-    assert_eq!(second.notes()[0].as_ref().unwrap_err().kind, FailureKind::Unavailable);
-    drop(second);
     assert!(matches!(first.complete().await[0], Outcome::Delivered { .. }));
-    assert!(matches!(deliver(&maildir, vec![parcel("2")]).await[0], Outcome::Delivered { .. }));
+    assert!(matches!(second.complete().await[0], Outcome::Delivered { .. }));
+    // What is published counts against the quota of the next batch, so that one waits.
+    fs::write(home.path("maildirsize"), "1000000S\n").unwrap();
+    let third = maildir.prepare(vec![parcel("3")]).await;
+    let mut options = home.options();
+    options.disk_timeout = Duration::from_secs(1);
+    let fourth = Maildir::new(options).prepare(vec![parcel("4")]).await;
+    assert_eq!(fourth.notes()[0].as_ref().unwrap_err().kind, FailureKind::Unavailable);
+    drop(fourth);
+    assert!(matches!(third.complete().await[0], Outcome::Delivered { .. }));
+    assert!(matches!(deliver(&maildir, vec![parcel("4")]).await[0], Outcome::Delivered { .. }));
 }
 
 #[tokio::test]
@@ -505,6 +511,65 @@ async fn a_damaged_file_in_tmp_is_never_published() {
     assert_eq!(disk.files(NEW).len(), 0);
     // Asked again, in case the answer was not committed: still the same.
     assert_eq!(recall(&disk, &row).await, Recalled::Absent);
+}
+
+/// A body whose octets behind the header were digested on their way.
+struct Known(Vec<u8>, Digested);
+
+impl Body for Known {
+    fn size_octets(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let rest = &self.0[usize::try_from(offset).unwrap().min(self.0.len())..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn digested(&self) -> Option<Digested> {
+        Some(self.1)
+    }
+}
+
+#[tokio::test]
+async fn what_was_digested_on_its_way_is_recognised_in_tmp_and_what_was_damaged_since_is_not() {
+    let long = [&b"A: 1\r\n\r\n"[..], &b"line\r\n".repeat(100_000)].concat();
+    for (message, from) in [
+        (&b"A: 1\r\n\r\nbody\r\nend\r"[..], 8),
+        (b"A: 1\r\n\r\n", 8),
+        (b"", 0),
+        // The end of the header is cut through, which is where it is undecided whose the CR is.
+        (b"A: 1\r\n\r\nbody", 7),
+        (b"A: 1\rbody", 5),
+        (&long, 8),
+    ] {
+        let mut digest = BodyDigest::default();
+        digest.update(&message[from..]);
+        let body = Known(message.to_vec(), Digested { from: from as u64, sha256: digest.sha256() });
+        for damaged in [None, Some(0), Some(1)] {
+            let (disk, maildir) = simulated();
+            let parcel = Parcel { body: Arc::new(Known(body.0.clone(), body.1)), ..parcel("0") };
+            let prepared = maildir.prepare(vec![parcel]).await;
+            let note = prepared.notes()[0].clone().unwrap();
+            disk.kill();
+            drop((prepared, maildir));
+            disk.restart();
+            let name = disk.files(TMP).into_keys().find(|name| !name.starts_with("batch.")).unwrap();
+            let mut octets = disk.files(TMP)[&name].clone();
+            if let Some(end) = damaged {
+                // In our own fields, and in the last octet of all.
+                let at = if end == 0 { 20 } else { octets.len() - 1 };
+                octets[at] ^= 1;
+                disk.remove(&format!("{TMP}/{name}"));
+                disk.put(&format!("{TMP}/{name}"), &octets);
+            }
+            let recalled = recall(&disk, &RecallRow { recipient: recipient("ann"), note }).await;
+            let published = matches!(recalled, Recalled::Delivered { .. });
+            assert_eq!(published, damaged.is_none(), "{from} {damaged:?}: {recalled:?}");
+        }
+    }
 }
 
 #[tokio::test]

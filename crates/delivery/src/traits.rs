@@ -76,11 +76,14 @@ pub struct BatchLimits {
     pub parcels: usize,
     /// Most octets; default 16 MiB.
     pub octets: u64,
+    /// Batches of one account at once; default 1. With more, the first step of a batch is taken while the one before it is
+    /// in its second; never two second steps.
+    pub at_once: usize,
 }
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { parcels: 256, octets: 16 * 1024 * 1024 }
+        Self { parcels: 256, octets: 16 * 1024 * 1024, at_once: 1 }
     }
 }
 

@@ -5,8 +5,8 @@
 //! each is tried no more often than by its own holds; and all try as soon as one of them gets in. Accounts that waited
 //! because the host did not answer are likewise checked as soon as one of them gets through.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use connectord_mail::UnixTime;
@@ -59,10 +59,11 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Accounts whose login is held, by when they were refused last.
-    refused: BTreeMap<String, UnixTime>,
+    /// Accounts whose login is held: when each was refused last, and in that order.
+    refused: HashMap<Arc<str>, UnixTime>,
+    in_order: BTreeSet<(UnixTime, Arc<str>)>,
     /// Accounts that wait because the host did not answer.
-    down: BTreeSet<String>,
+    down: HashSet<String>,
     let_in: Option<UnixTime>,
     /// While all are refused: when the next one may try.
     next_try: Option<UnixTime>,
@@ -83,7 +84,7 @@ impl Ledger {
         let mut state = self.state();
         match met {
             Met::LetIn => {
-                let waited = state.refused.remove(account).is_some() && state.next_try.is_some();
+                let waited = state.no_longer_refused(account) && state.next_try.is_some();
                 let waited = state.down.remove(account) || waited;
                 state.let_in = Some(now);
                 let closed = state.next_try.take().is_some();
@@ -98,8 +99,8 @@ impl Ledger {
             }
             Met::Refused => {
                 state.down.remove(account);
-                state.refused.insert(account.to_owned(), now);
-                state.judge(&self.name);
+                state.refuse(account, now);
+                state.judge(&self.name, account);
             }
             Met::Down => {
                 state.down.insert(account.to_owned());
@@ -128,10 +129,8 @@ impl Ledger {
         if !wait.is_zero() && wait <= BETWEEN_TRIES {
             return Try::Wait(wait);
         }
-        let first =
-            state.refused.iter().min_by_key(|(address, at)| (**at, *address)).map(|(address, _)| address.as_str());
         // Whoever is first and does not come is not waited for.
-        if first.is_some_and(|first| first != account) && now.since(next) < FIRST_COMES {
+        if state.in_order.first().is_some_and(|(_, first)| **first != *account) && now.since(next) < FIRST_COMES {
             return Try::Wait(Duration::from_secs(60));
         }
         state.next_try = Some(now.plus(BETWEEN_TRIES));
@@ -145,26 +144,46 @@ impl Ledger {
 
 impl State {
     fn forget(&mut self, account: &str) {
-        self.refused.remove(account);
+        self.no_longer_refused(account);
         self.down.remove(account);
         if self.refused.is_empty() {
             self.next_try = None;
         }
     }
 
-    /// Whether the refusals are the host's trouble.
-    fn judge(&mut self, host: &str) {
+    fn refuse(&mut self, account: &str, now: UnixTime) {
+        self.no_longer_refused(account);
+        let account: Arc<str> = account.into();
+        self.in_order.insert((now, Arc::clone(&account)));
+        self.refused.insert(account, now);
+    }
+
+    fn no_longer_refused(&mut self, account: &str) -> bool {
+        let Some((account, at)) = self.refused.remove_entry(account) else { return false };
+        self.in_order.remove(&(at, account))
+    }
+
+    /// Whether the refusals are the host's trouble, of which this account's is the newest to be known.
+    fn judge(&mut self, host: &str, account: &str) {
         if self.next_try.is_some() {
             return;
         }
+        let Some((account, at)) = self.refused.get_key_value(account) else { return };
+        let new = (*at, Arc::clone(account));
+        // Those that stand closest to it, in both directions: no other five can have come together by it.
+        let mut times: Vec<i64> = self.in_order.range(..&new).rev().take(MANY - 1).map(|(at, _)| at.0).collect();
+        times.reverse();
+        times.extend(self.in_order.range(&new..).take(MANY).map(|(at, _)| at.0));
         let let_in = self.let_in.map_or(i64::MIN, |at| at.0);
-        let mut times: Vec<i64> = self.refused.values().map(|at| at.0).collect();
-        times.sort_unstable();
         let window = WINDOW.as_secs() as i64;
         if times.windows(MANY).any(|five| five[MANY - 1] - five[0] <= window && five[0] > let_in) {
-            let last = times.last().copied().unwrap_or_default();
+            let last = self.in_order.last().map_or(0, |(at, _)| at.0);
             self.next_try = Some(UnixTime(last).plus(BETWEEN_TRIES));
-            warn!(host, accounts = times.len(), "the host refuses all logins; its accounts try one after another");
+            warn!(
+                host,
+                accounts = self.refused.len(),
+                "the host refuses all logins; its accounts try one after another"
+            );
         }
     }
 }
@@ -254,5 +273,32 @@ mod tests {
         assert_eq!(host.may_try("e", UnixTime(2 * HOUR)), Try::Now);
         host.forget("e");
         assert_eq!(host.may_try("e", UnixTime(9 * HOUR)), Try::Own);
+    }
+
+    /// After a start the store's refusals become known in any order.
+    #[test]
+    fn five_refusals_within_an_hour_are_found_in_whatever_order_they_become_known() {
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let mut judged = 0;
+        for _ in 0..500 {
+            let host = Ledger::new("h");
+            let mut times: Vec<i64> = Vec::new();
+            for account in 0..8 {
+                let at = next(5 * HOUR as u64) as i64;
+                host.met(&account.to_string(), Met::Refused, UnixTime(at));
+                times.push(at);
+                times.sort_unstable();
+                assert_eq!(host.refuses_all(), times.windows(5).any(|five| five[4] - five[0] <= HOUR), "{times:?}");
+                if host.refuses_all() {
+                    judged += 1;
+                    break;
+                }
+            }
+        }
+        assert!((50..450).contains(&judged), "{judged}");
     }
 }

@@ -1,30 +1,41 @@
 //! One check of an IMAP account: mailbox by mailbox, by UID only.
 
+mod calm;
 mod compare;
+mod further;
 mod kept;
+mod line;
 mod listing;
+mod puller;
 mod remove;
 mod retrieve;
+mod supply;
+mod wants;
 
 use std::time::Duration;
 
-use connectord_account::{Check, Finding, Folder, Key, Ledger, Planner, Removal, Retention, Scope, Start};
+use connectord_account::{Check, Finding, Folder, Key, Removal, Retention, Scope, Start};
 use connectord_imap::{
-    CommandId, Completion, Event, Flag, Flags, MailboxName, Options, Refusal, Role, Selected, Session, Uid, UidSet,
+    CommandId, Completion, Event, Flag, Flags, MailboxName, Options, Refusal, Role, Selected, Session, Uid, UidSearch,
+    UidSet,
 };
 use connectord_net::Driver;
 use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
 use tracing::{debug, warn};
 
 pub(crate) use self::kept::{Kept, Wake};
+use self::line::{Access, Connection};
+use self::listing::listing_is_due;
 use crate::Progress;
 use crate::login::log_in;
 use crate::mailbox::believe_absence;
 use crate::pipeline::{Pipeline, Queue};
+use crate::quiet::still_quiet;
 use crate::run::Run;
 use crate::trouble::RunError;
 
-type Connection = Driver<Session>;
+/// How long the server may take to read LOGOUT.
+const LOGOUT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the check: retrieval and delivery side by side.
 pub(crate) async fn check(run: &Run<'_>, kept: Option<&mut Option<Kept>>) -> Result<(), RunError> {
@@ -46,8 +57,16 @@ pub(crate) async fn check(run: &Run<'_>, kept: Option<&mut Option<Kept>>) -> Res
     let changed = pipeline
         .beside(|queue| {
             let retrieved_from = Vec::new();
-            let mut imap =
-                ImapRun { run, pipeline: &pipeline, queue, driver: connection_ref, listened: None, retrieved_from };
+            let mut imap = ImapRun {
+                run,
+                pipeline: &pipeline,
+                queue,
+                driver: connection_ref,
+                known: Vec::new(),
+                open: None,
+                listened: None,
+                retrieved_from,
+            };
             async move {
                 imap.mailboxes().await?;
                 if listening { imap.listen().await } else { Ok(false) }
@@ -61,8 +80,17 @@ pub(crate) async fn check(run: &Run<'_>, kept: Option<&mut Option<Kept>>) -> Res
     Ok(())
 }
 
+/// The first connection of a check.
 async fn connect(run: &Run<'_>) -> Result<Connection, RunError> {
     run.tell(Progress::Connecting { server: &run.server });
+    let driver = dial(run).await?;
+    run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
+    run.take_place().await?;
+    Ok(driver)
+}
+
+/// A connection that is logged in.
+async fn dial(run: &Run<'_>) -> Result<Connection, RunError> {
     let mut options = Options::default();
     options.security = run.job.account.security;
     // NetEase (163.com, 126.com, 2021) opens no mailbox for who does not say who it is.
@@ -73,23 +101,16 @@ async fn connect(run: &Run<'_>) -> Result<Connection, RunError> {
     let machine = Session::new(options);
     let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
     run.or_stop(log_in(&mut driver, run.job)).await?;
-    run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
-    run.take_place().await?;
     Ok(driver)
 }
 
-/// LOGOUT, as a courtesy: everything is settled, so an error says nothing.
+/// LOGOUT, as a courtesy: everything is settled, and nothing depends on the answer (RFC 9051 §6.1.3), so it is not waited
+/// for.
 async fn log_out(run: &Run<'_>, mut driver: Connection) {
-    let logout = driver.machine().logout();
-    let goodbye = async {
-        while let Ok(event) = run.or_stop(driver.next()).await {
-            if matches!(event, Event::Done { command, .. } if command == logout) {
-                break;
-            }
-        }
-    };
-    if tokio::time::timeout(Duration::from_secs(5), goodbye).await.is_err() {
-        debug!(account = run.job.address(), "no answer to LOGOUT");
+    driver.machine().logout();
+    let said = tokio::time::timeout(LOGOUT_WITHIN, run.or_stop(driver.flush())).await;
+    if !matches!(said, Ok(Ok(()))) {
+        debug!(account = run.job.address(), "the server did not hear LOGOUT");
     }
     driver.shutdown().await;
 }
@@ -99,10 +120,40 @@ struct ImapRun<'a> {
     pipeline: &'a Pipeline<'a>,
     queue: Queue,
     driver: &'a mut Connection,
+    /// The mailboxes of this account as they were before this check.
+    known: Vec<MailboxRow>,
+    open: Option<Opened>,
     /// The first mailbox and its UIDNEXT when it was listed: there IDLE listens.
     listened: Option<(MailboxName, Option<Uid>)>,
     /// The mailboxes of this check.
     retrieved_from: Vec<MailboxName>,
+}
+
+/// The mailbox that is open.
+struct Opened {
+    name: MailboxName,
+    /// How many messages it has now, as far as the server has told.
+    present: u32,
+    /// Messages came since it was opened.
+    grown: bool,
+}
+
+impl Opened {
+    fn notice(&mut self, event: &Event) {
+        match event {
+            // Servers tell the number also when it has not changed.
+            Event::Exists(count) => {
+                self.grown |= *count > self.present;
+                self.present = *count;
+            }
+            Event::Expunged => self.present = self.present.saturating_sub(1),
+            Event::Vanished(uids) => {
+                let gone = u32::try_from(uids.len()).unwrap_or(u32::MAX);
+                self.present = self.present.saturating_sub(gone);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl ImapRun<'_> {
@@ -145,6 +196,7 @@ impl ImapRun<'_> {
             }
         }
         self.retrieved_from.clone_from(&names);
+        self.known = self.run.site.store.mailboxes(self.run.account.id).await?;
         for name in names {
             match self.mailbox(&name).await {
                 Err(error @ RunError::Mailbox { .. }) => tell(self.run, error),
@@ -185,7 +237,7 @@ impl ImapRun<'_> {
     }
 
     fn refused(&self, mailbox: &str, refusal: String, temporary: bool) -> RunError {
-        RunError::Mailbox { server: self.run.server.clone(), mailbox: mailbox.to_owned(), refusal, temporary }
+        line::refused(self.run, mailbox, refusal, temporary)
     }
 
     /// Where removed messages go, if one of these mailboxes could be it.
@@ -205,53 +257,52 @@ impl ImapRun<'_> {
         command: CommandId,
         mut see: impl FnMut(Event),
     ) -> Result<Result<Completion, Refusal>, RunError> {
-        loop {
-            match self.run.or_stop(self.driver.next()).await? {
-                Event::Done { command: done, result } if done == command => return self.pause_wanted(result),
-                Event::Alert(text) => {
-                    let text = connectord_wire::Escaped::text(&text).to_string();
-                    warn!(account = self.run.job.address(), text, "the server wants this to be read");
-                }
-                // Every UID we know of it is void.
-                Event::UidValidityChanged(_) => return Err(self.renumbered()),
-                event => see(event),
+        let open = &mut self.open;
+        line::finish(self.run, self.driver, command, |event| {
+            if let Some(open) = open {
+                open.notice(&event);
             }
-        }
+            see(event);
+        })
+        .await
     }
 
-    fn renumbered(&self) -> RunError {
-        self.refused("the open mailbox", "it was renumbered while it was open".into(), true)
-    }
-
-    /// A refusal that asks for a pause concerns the account, not the command.
-    fn pause_wanted(&self, result: Result<Completion, Refusal>) -> Result<Result<Completion, Refusal>, RunError> {
-        use connectord_imap::ResponseCode;
-        if let Err(refusal) = &result {
-            let wait = crate::trouble::suggested_pause(&refusal.text);
-            let throttled =
-                matches!(refusal.code, Some(ResponseCode::OverQuota | ResponseCode::Limit | ResponseCode::Throttled));
-            if wait.is_some() || throttled {
-                let server = self.run.server.clone();
-                return Err(RunError::Throttled { server, refusal: refusal.to_string(), wait });
-            }
-        }
-        Ok(result)
+    /// Opens a mailbox, and searches it in the same breath where a listing is due in any case.
+    async fn open(&mut self, name: &MailboxName, text: &str) -> Result<(Selected, Option<CommandId>), RunError> {
+        let last = self.known.iter().filter(|row| row.name == text).max_by_key(|row| row.last_listed);
+        let search = last.is_none_or(|row| listing_is_due(self.run, row)).then(UidSearch::all);
+        let access = self.access();
+        self.open = None;
+        let (selected, searching) = line::open(self.run, self.driver, name, access, search).await?;
+        self.open = Some(Opened { name: name.clone(), present: selected.exists, grown: false });
+        Ok((selected, searching))
     }
 
     async fn mailbox(&mut self, name: &MailboxName) -> Result<(), RunError> {
         let run = self.run;
         let text = name.to_string();
-        let selected = self.open(name, &text).await?;
+        let (selected, searching) = self.open(name, &text).await?;
         if selected.no_uid_sticky {
             return Err(self.refused(&text, "its UIDs change with every session (UIDNOTSTICKY)".into(), false));
         }
         self.listened.get_or_insert_with(|| (name.clone(), selected.uid_next));
         let validity = selected.uid_validity.number();
         let mut mailbox = run.site.store.open_mailbox(run.lease, &text, validity).await?;
-        let entries = run.site.store.ledger(mailbox.id).await?;
         let predecessors = self.predecessors(&mailbox).await?;
-        let mut planner = Planner::new(Ledger::new(entries), run.rules(), run.now);
-        let mut work = self.list(&mut planner, &mailbox, &selected, !predecessors.is_empty()).await?;
+        let rules = run.rules();
+        let whole = searching.is_some() || !predecessors.is_empty() || listing_is_due(run, &mailbox);
+        let quiet = still_quiet(&mailbox, &rules, run.now)
+            .filter(|_| !whole && selected.uid_next.map(Uid::number) >= Some(mailbox.uid_next));
+        if quiet.is_some() && selected.uid_next.map(Uid::number) == Some(mailbox.uid_next) {
+            run.tally.listed(run, &text, selected.exists.into(), 0, 0);
+            return Ok(());
+        }
+        mailbox.quiet = None;
+        let ledger = match quiet {
+            Some(_) => None,
+            None => Some(run.site.store.packed_ledger(mailbox.id, false).await?),
+        };
+        let (planner, mut work) = self.list(&mailbox, &selected, searching, whole, ledger).await?;
 
         if mailbox.first_listed.is_none() && run.job.account.start == Start::FromNowOn && predecessors.is_empty() {
             return self.baseline(&mut mailbox, &selected, work).await;
@@ -262,13 +313,7 @@ impl ImapRun<'_> {
             listing::renumbered(run, &mailbox, &predecessors, 0, 0);
         }
         self.announced_sizes(&mailbox, &mut work).await?;
-        run.tally.listed(
-            run,
-            &text,
-            work.messages,
-            work.wanted.len() as u64,
-            (work.due.len() + work.doubtful.len()) as u64,
-        );
+        run.tally.listed(run, &text, work.messages, work.wanted.len(), (work.due.len() + work.doubtful.len()) as u64);
         if run.mode.dry_run {
             return Ok(());
         }
@@ -290,60 +335,44 @@ impl ImapRun<'_> {
             run.site.store.record_listing(run.lease, &mailbox, &gone, Mark::Done).await?;
         }
         self.compare(&mailbox, &mut work).await?;
-        self.retrieve(&before, planner.ledger(), &work).await?;
+        self.retrieve(name, &before, &selected, planner.ledger(), &work).await?;
         self.queue.flush(run).await?;
         // Everything below was looked at and has its row: what could not be had is pending.
-        let reached = selected.uid_next.filter(|_| work.covers_all);
-        if reached.is_some() || work.complete && mailbox.first_listed.is_none() {
-            mailbox.uid_next = reached.map_or(mailbox.uid_next, Uid::number);
+        let reached = selected.uid_next.filter(|_| work.covers_all).map_or(mailbox.uid_next, Uid::number);
+        if reached != mailbox.uid_next || work.complete && mailbox.first_listed.is_none() {
+            mailbox.uid_next = reached;
             if work.complete {
                 mailbox.first_listed.get_or_insert(run.now);
             }
             run.site.store.record_listing(run.lease, &mailbox, &[], Mark::Done).await?;
         }
         let due = std::mem::take(&mut work.due);
-        self.finish_delivered(&mailbox, due).await
-    }
-
-    /// SELECT where something will be changed, else EXAMINE.
-    async fn open(&mut self, name: &MailboxName, text: &str) -> Result<Selected, RunError> {
-        let account = &self.run.job.account;
-        let discards = self.run.discards_from(text);
-        let writes = account.retention != Retention::Never || account.mark_seen || discards;
-        let command = if writes && !self.run.mode.dry_run {
-            self.driver.machine().select(name)
-        } else {
-            self.driver.machine().examine(name)
-        };
-        let mut selected = None;
-        let result = self
-            .finish(command, |event| {
-                if let Event::Selected(found) = event {
-                    selected = Some(found);
-                }
-            })
-            .await?;
-        match (result, selected) {
-            (Ok(_), Some(selected)) => Ok(selected),
-            (Ok(_), None) => Err(self.refused(text, "the server did not say what it opened".into(), true)),
-            (Err(refusal), _) => {
-                use connectord_imap::ResponseCode;
-                let temporary = matches!(
-                    refusal.code,
-                    Some(ResponseCode::Unavailable | ResponseCode::InUse | ResponseCode::ServerBug)
-                );
-                Err(self.refused(text, refusal.to_string(), temporary))
-            }
+        self.finish_delivered(&mailbox, due).await?;
+        mailbox.quiet = self.calm(&mailbox, &selected, &planner, &work, quiet).await?;
+        if mailbox.quiet.is_some() {
+            run.remember_listing(&mailbox);
         }
+        Ok(())
     }
 
-    /// Opens the first mailbox again, where IDLE is to listen; whether something came since it was listed, of which IDLE
-    /// would not tell.
+    /// SELECT, also where nothing will be changed: Courier (5.0.13, 2026) keeps the UIDs that it gives out only if the mailbox
+    /// was SELECTed. After EXAMINE the next message to come may get the UID of one that was delivered, and never be seen.
+    fn access(&self) -> Access {
+        if self.run.mode.dry_run { Access::Read } else { Access::Write }
+    }
+
+    /// Sees to it that the first mailbox is open, where IDLE is to listen; whether something came since it was listed, of
+    /// which IDLE would not tell.
     async fn listen(&mut self) -> Result<bool, RunError> {
         let Some((name, listed)) = self.listened.take() else { return Ok(false) };
-        let text = name.to_string();
-        let selected = self.open(&name, &text).await?;
-        Ok(selected.uid_next != listed)
+        if self.open.as_ref().is_none_or(|open| open.name != name) {
+            let (selected, _) = line::open(self.run, self.driver, &name, self.access(), None).await?;
+            return Ok(selected.uid_next != listed);
+        }
+        // What came while it was open is told at the end of a command (RFC 9051 §5.2).
+        let noop = self.driver.machine().noop();
+        let _ = self.finish(noop, |_| {}).await?;
+        Ok(self.open.as_ref().is_some_and(|open| open.grown))
     }
 }
 

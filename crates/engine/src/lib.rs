@@ -90,6 +90,7 @@ mod mailbox;
 mod observer;
 mod pipeline;
 mod pop3;
+mod quiet;
 mod recover;
 mod run;
 mod schedule;

@@ -46,7 +46,7 @@ pub(crate) fn believe_absence(
 
 /// In what order messages are retrieved: new ones first, then those that failed before, the longest ago first. So one
 /// that ends every check is not in the way of the others.
-pub(crate) fn turn(known: Option<&Entry>) -> (bool, UnixTime) {
+pub(crate) fn turn(known: Option<Entry>) -> (bool, UnixTime) {
     known.map_or((false, UnixTime(0)), |entry| (true, entry.retry_at))
 }
 
@@ -70,8 +70,14 @@ impl Wanted {
         Self { generation, attempt: 1, ..Self::default() }
     }
 
+    /// Whether nothing is known of it.
+    pub(crate) fn is_new(&self) -> bool {
+        let Self { generation, attempt, known, anyway, adopted } = self;
+        (*generation, *attempt, *known, *anyway) == (0, 1, false, false) && adopted.is_none()
+    }
+
     /// As the planner decided about a message of which this is known.
-    pub(crate) fn of(known: Option<&Entry>, generation: u16, attempt: u32) -> Self {
+    pub(crate) fn of(known: Option<Entry>, generation: u16, attempt: u32) -> Self {
         Self {
             generation,
             attempt,

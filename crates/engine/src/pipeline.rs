@@ -4,13 +4,14 @@
 //! way; a lone message waits for nobody.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use connectord_account::Key;
-use connectord_delivery::{BatchLimits, Failure, FailureKind, Note, Outcome, Parcel, Recipient};
-use connectord_mail::{DeliveryId, Envelope, Fingerprint, Head, Identity, Trace, UnixTime, head};
+use connectord_delivery::{BatchLimits, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Recipient};
+use connectord_mail::{Body, DeliveryId, Envelope, Fingerprint, Head, Identity, Trace, UnixTime, head};
 use connectord_store::{Begin, DeliveryRow, MailboxRow, Mark, MessageName, MessageRef, Settle, Settled, Step};
 use connectord_wire::Escaped;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -53,7 +54,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// Hands a message over; waits while too much waits there already.
     pub(crate) async fn send(&self, mut message: Incoming) -> Result<(), RunError> {
-        let kib = message.collected.body.size_octets().div_ceil(1024);
+        let kib = message.size_octets.div_ceil(1024);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.expect("the semaphore is never closed");
         message.room = Some(room);
@@ -86,7 +87,9 @@ pub(crate) struct Incoming {
     pub(crate) name: MessageName,
     pub(crate) loops: usize,
     pub(crate) id: DeliveryId,
-    pub(crate) collected: Collected,
+    /// Until the parcels have it.
+    body: Option<Arc<dyn Body>>,
+    pub(crate) size_octets: u64,
     pub(crate) began: Instant,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -126,7 +129,8 @@ impl Incoming {
             name: name_of(header, on_server),
             loops: connectord_mail::loops(header, run.job.address()),
             id: DeliveryId::new(identity),
-            collected,
+            size_octets: collected.body.size_octets(),
+            body: Some(collected.body),
             began: Instant::now(),
             room: None,
         }
@@ -189,58 +193,72 @@ impl<'a> Pipeline<'a> {
         retrieved
     }
 
-    /// Delivers batch after batch, until the queue is dropped.
+    /// Delivers batch after batch, until the queue is dropped. Where the destination can have two at once, the next one is
+    /// prepared while one is committed and completed.
     async fn deliver(&self, mut queue: mpsc::Receiver<Item>) -> Result<(), RunError> {
-        let mut next = queue.recv().await;
+        let mut next = None;
         let mut stopping: Option<Instant> = None;
-        while let Some(item) = next {
-            let mut batch = Vec::new();
-            let mut octets = 0;
-            let mut item = Some(item);
-            let mut flush = None;
-            loop {
-                match item {
-                    Some(Item::Flush(answer)) => {
-                        flush = Some(answer);
-                        next = None;
-                        break;
-                    }
-                    Some(Item::Message(message)) => {
-                        let size = message.collected.body.size_octets();
-                        let parcels = (batch.len() + 1) * self.run.job.recipients.len();
-                        let full = parcels > self.limits.parcels || octets + size > self.limits.octets;
-                        if full && !batch.is_empty() {
-                            next = Some(Item::Message(message));
-                            break;
-                        }
-                        octets += size;
-                        batch.push(*message);
-                    }
-                    None => {
-                        next = None;
-                        break;
-                    }
-                }
-                item = queue.try_recv().ok();
-            }
+        // The batch before, from its first commit on.
+        let mut before = Before(None);
+        loop {
+            let first = match next.take() {
+                Some(item) => Some(item),
+                None => before.beside(async { Ok(queue.recv().await) }).await?,
+            };
+            let Some(first) = first else { break };
+            let Batch { messages, left, flush } = self.gather(first, &mut queue);
+            next = left;
             if *self.run.stop.borrow() && stopping.get_or_insert_with(Instant::now).elapsed() > LAST_BATCH {
                 return Err(RunError::Stopped);
             }
-            if !batch.is_empty() {
-                self.batch(batch).await?;
+            if !messages.is_empty() {
+                if self.limits.at_once < 2 {
+                    before.end().await?;
+                }
+                let prepared = before.beside(self.prepare(messages)).await?;
+                // Never two at once from here on: what may be uncertain after a crash is one batch.
+                before.end().await?;
+                before.0 = prepared.map(|prepared| Box::pin(self.complete(prepared)) as Completing<'_>);
             }
             if let Some(answer) = flush {
+                before.end().await?;
                 // Whoever asked may have been stopped meanwhile.
                 let _ = answer.send(());
             }
-            if next.is_none() {
-                next = queue.recv().await;
-            }
         }
-        Ok(())
+        before.end().await
     }
 
-    async fn batch(&self, batch: Vec<Incoming>) -> Result<(), RunError> {
+    /// What is there now, as much as goes into one batch.
+    fn gather(&self, first: Item, queue: &mut mpsc::Receiver<Item>) -> Batch {
+        let mut batch = Batch { messages: Vec::new(), left: None, flush: None };
+        let mut octets = 0;
+        let mut item = Some(first);
+        while let Some(next) = item {
+            match next {
+                Item::Flush(answer) => {
+                    batch.flush = Some(answer);
+                    break;
+                }
+                Item::Message(message) => {
+                    let size = message.size_octets;
+                    let parcels = (batch.messages.len() + 1) * self.run.job.recipients.len();
+                    let full = parcels > self.limits.parcels || octets + size > self.limits.octets;
+                    if full && !batch.messages.is_empty() {
+                        batch.left = Some(Item::Message(message));
+                        break;
+                    }
+                    octets += size;
+                    batch.messages.push(*message);
+                }
+            }
+            item = queue.try_recv().ok();
+        }
+        batch
+    }
+
+    /// First step: everything that can still be undone. Nothing where nobody is left to get anything.
+    async fn prepare(&self, batch: Vec<Incoming>) -> Result<Option<Underway>, RunError> {
         let run = self.run;
         let now = run.site.clock.now();
         // A long retrieval must not fill the disk that had room when it began.
@@ -252,27 +270,28 @@ impl<'a> Pipeline<'a> {
             if message.loops >= MAX_LOOPS && !message.anyway { looping.push(message) } else { sending.push(message) }
         }
         for message in looping {
-            let size = message.collected.body.size_octets();
             let reason = format!("mail loop: this account has delivered it {} times", message.loops);
-            let print = Some(message.fingerprint);
+            let (print, size) = (Some(message.fingerprint), message.size_octets);
             run.site.store.park(run.lease, message.message, &message.name, print, size, &reason, now).await?;
             run.tally.parked(run, &reason);
         }
         if sending.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
 
         let mut owners = Vec::new();
         let mut parcels = Vec::new();
         let mut before = Vec::with_capacity(sending.len());
-        for (index, message) in sending.iter().enumerate() {
+        for (index, message) in sending.iter_mut().enumerate() {
+            // The parcels have it; with the last of them its memory goes.
+            let body = message.body.take().expect("a message is prepared once");
             let known = run.known_deliveries(message.message);
             for recipient in &run.job.recipients {
                 let attempt = match self.earlier(&known, recipient) {
                     Earlier::Settled => continue,
                     Earlier::Uncertain(attempts) => attempts + 1,
                 };
-                parcels.push(self.parcel(message, recipient, attempt, now));
+                parcels.push(self.parcel(message, &body, recipient, attempt, now));
                 owners.push(Owner { index, recipient: recipient.clone(), attempt });
             }
             before.push(known);
@@ -281,13 +300,21 @@ impl<'a> Pipeline<'a> {
             // Whoever had not got it is no recipient any more.
             run.site.store.begin(run.lease, &self.begins(&sending, &before, &[], &[]), now).await?;
             self.finished(&sending, &before, &[], &[]);
-            return Ok(());
+            return Ok(None);
         }
         let prepared = run.delivering(run.job.delivery.prepare(parcels)).await;
+        Ok(Some(Underway { sending, before, owners, prepared }))
+    }
+
+    /// From the first commit to the second.
+    async fn complete(&self, underway: Underway) -> Result<(), RunError> {
+        let Underway { mut sending, before, owners, prepared } = underway;
+        let run = self.run;
         let notes: Vec<Result<Option<Note>, Failure>> = prepared.notes().to_vec();
         let begins = self.begins(&sending, &before, &owners, &notes);
-        run.site.store.begin(run.lease, &begins, now).await?;
+        run.site.store.begin(run.lease, &begins, run.site.clock.now()).await?;
         let outcomes = run.delivering(prepared.complete()).await;
+        sending.iter_mut().for_each(|message| drop(message.room.take()));
         let (settled, stop) = self.judge(&sending, &owners, &outcomes);
         run.site.store.settle(run.lease, &settled, run.site.clock.now()).await?;
         for ((owner, outcome), settle) in owners.iter().zip(&outcomes).zip(&settled) {
@@ -338,7 +365,14 @@ impl<'a> Pipeline<'a> {
         Earlier::Uncertain(uncertain)
     }
 
-    fn parcel(&self, message: &Incoming, recipient: &Recipient, attempt: u32, now: UnixTime) -> Parcel {
+    fn parcel(
+        &self,
+        message: &Incoming,
+        body: &Arc<dyn Body>,
+        recipient: &Recipient,
+        attempt: u32,
+        now: UnixTime,
+    ) -> Parcel {
         let run = self.run;
         let id = message.id.for_recipient(&run.job.destination, &recipient.user);
         let account = &run.job.account;
@@ -357,7 +391,7 @@ impl<'a> Pipeline<'a> {
             recipient: recipient.clone(),
             reverse_path: message.reverse_path.clone().unwrap_or_default(),
             trace: Bytes::from(trace.fields()),
-            body: Arc::clone(&message.collected.body),
+            body: Arc::clone(body),
             arrived_at: message.arrived_at,
             folder: None,
             // A retrieval that was cut short before any delivery leaves no copy anywhere; any other may.
@@ -501,7 +535,7 @@ impl<'a> Pipeline<'a> {
             mailbox: &message.mailbox,
             on_server: &message.name.on_server,
             message_id: &message.name.message_id,
-            size: message.collected.body.size_octets(),
+            size: message.size_octets,
             from: message.reverse_path.as_deref().unwrap_or_default(),
             to: recipient,
             relay: &run.job.delivery.describe(),
@@ -524,6 +558,55 @@ fn dsn(failure: &Failure, otherwise: &str) -> String {
         || if failure.kind == FailureKind::Permanent { "5.0.0".to_owned() } else { otherwise.to_owned() },
         |status| status.to_string(),
     )
+}
+
+/// What goes into one batch.
+struct Batch {
+    messages: Vec<Incoming>,
+    /// What came behind it and found no room in it.
+    left: Option<Item>,
+    /// Who wants to know when it is settled.
+    flush: Option<oneshot::Sender<()>>,
+}
+
+/// A batch after its first step.
+struct Underway {
+    sending: Vec<Incoming>,
+    before: Vec<Vec<DeliveryRow>>,
+    owners: Vec<Owner>,
+    prepared: Box<dyn Prepared>,
+}
+
+/// A batch from its first commit to its second.
+type Completing<'a> = Pin<Box<dyn Future<Output = Result<(), RunError>> + Send + 'a>>;
+
+/// The batch before, if it is not settled yet.
+struct Before<'a>(Option<Completing<'a>>);
+
+impl Before<'_> {
+    /// Waits for `other`, and goes on with the batch meanwhile. When that fails, `other` is dropped.
+    async fn beside<T>(&mut self, other: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+        tokio::pin!(other);
+        if let Some(completing) = &mut self.0 {
+            tokio::select! {
+                biased;
+                settled = completing => {
+                    self.0 = None;
+                    settled?;
+                }
+                done = &mut other => return done,
+            }
+        }
+        other.await
+    }
+
+    /// Waits until it is settled.
+    async fn end(&mut self) -> Result<(), RunError> {
+        match self.0.take() {
+            Some(completing) => completing.await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whose parcel it is.

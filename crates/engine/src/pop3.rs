@@ -1,21 +1,23 @@
 //! One check of a POP3 account: list, plan, retrieve, remove; in several sessions when there is much to remove.
 
 mod known;
+mod lines;
 mod listing;
 mod remove;
 mod retrieve;
 
-use connectord_account::{Entry, Finding, Key, Ledger, Planner, Rules, Scope, Start, State, Verify};
+use connectord_account::{Decision, Finding, Key, Ledger, Planner, Rules, Scope, Start, Verify};
 use connectord_net::Driver;
 use connectord_pop3::{InitialResponse, MessageNumber, Options, Session, Uidl};
-use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
+use connectord_store::{MailboxRow, Mark, MessageName, MessageRef, Quiet};
 use sha2::{Digest, Sha256};
 
 use self::known::Known;
-use self::listing::Listing;
+use self::listing::{Listing, MANY_NEW};
 use crate::login::log_in;
 use crate::mailbox::{Wanted, believe_absence, removes_at_once, turn};
 use crate::pipeline::{Pipeline, Queue};
+use crate::quiet::{quiet, still_quiet};
 use crate::run::Run;
 use crate::trouble::RunError;
 use crate::{Change, ChangeKind, Progress};
@@ -30,10 +32,12 @@ const FEW: usize = 100;
 /// Runs the check: retrieval and delivery side by side.
 pub(crate) async fn check(run: &Run<'_>) -> Result<(), RunError> {
     let pipeline = Pipeline::new(run);
-    for _ in 0..MAX_SESSIONS {
-        // What the last session left unfinished may be listed in this one.
-        run.read_unfinished().await?;
-        run.read_discards().await?;
+    for session in 0..MAX_SESSIONS {
+        if session > 0 {
+            // What the last session left unfinished may be listed in this one.
+            run.read_unfinished().await?;
+            run.read_discards().await?;
+        }
         let more = pipeline
             .beside(|queue| {
                 let session = Pop3Run { run, pipeline: &pipeline, queue };
@@ -90,17 +94,18 @@ struct Due {
 impl Pop3Run<'_> {
     async fn session(&self) -> Result<More, RunError> {
         let run = self.run;
-        let mut driver = self.connect().await?;
-        let mut mailbox = run.site.store.open_mailbox(run.lease, "", 0).await?;
-        let entries = run.site.store.ledger(mailbox.id).await?;
+        let recall = async { Ok(run.site.store.open_mailbox(run.lease, "", 0).await?) };
+        let (mut driver, mut mailbox) = tokio::try_join!(self.connect(), recall)?;
         let rules = Rules { keys_recur: mailbox.keys_recur, ..run.rules() };
-        let mut planner = Planner::new(Ledger::new(entries), rules, run.now);
-        let mut listing = self.list(&mut driver, &mailbox, &mut planner).await?;
+        let quiet = still_quiet(&mailbox, &rules, run.now);
+        let before = mailbox.clone();
+        mailbox.quiet = None;
+        let (planner, mut listing) = self.list(&mut driver, &before, quiet, rules).await?;
 
         if run.job.account.start == Start::FromNowOn && mailbox.first_listed.is_none() {
             return self.baseline(driver, &mut mailbox, listing).await;
         }
-        let mut known = Known::new(&planner, rules, run.now);
+        let mut known = self.known(&mailbox, &planner, rules, &mut listing).await?;
         let adopted = self.recognise(&mut driver, &mailbox, &planner, &mut known, &mut listing).await?;
         self.verify(&mut driver, &mailbox, &mut known, &mut listing).await?;
 
@@ -114,8 +119,9 @@ impl Pop3Run<'_> {
         let fresh = mailbox.clone();
         mailbox.keys_recur |= listing.doubles || !listing.returned.is_empty();
         let unnamed = listing.candidates.iter().any(|candidate| candidate.key.is_none());
+        let mut gone = false;
         if !unnamed {
-            self.record_listing(&mut mailbox, &planner, &known, &listing, adopted).await?;
+            gone = self.record_listing(&before, &mut mailbox, &planner, &known, &listing, adopted).await?;
         }
 
         let limit = run.job.account.removals_per_session.max(1) as usize;
@@ -134,15 +140,52 @@ impl Pop3Run<'_> {
         self.queue.flush(run).await?;
         if unnamed && more == More::No && retrieved.all_came {
             // Only now it is known which messages these were.
-            self.record_listing(&mut mailbox, &planner, &known, &listing, adopted).await?;
+            self.record_listing(&before, &mut mailbox, &planner, &known, &listing, adopted).await?;
         }
         if listing.complete && more == More::No && mailbox.first_listed.is_none() {
             mailbox.first_listed = Some(run.now);
             run.site.store.record_listing(run.lease, &mailbox, &[], Mark::Done).await?;
         }
+        if more == More::No && !unnamed && !gone && adopted == 0 && retrieved.due.is_empty() {
+            mailbox.quiet = self.quiet(&mailbox, &planner, rules, &listing).await?;
+        }
         let removed = self.remove(driver, &mut mailbox, &listing.due, &retrieved).await?;
+        if listing.complete {
+            run.remember_listing(&mailbox);
+        }
         // Without progress another session would do the same again.
         Ok(if removed == 0 { More::No } else { more })
+    }
+
+    /// Whether nothing is to be done about this listing as long as it repeats itself; looked at when all that was new has
+    /// been dealt with.
+    async fn quiet(
+        &self,
+        mailbox: &MailboxRow,
+        planner: &Planner,
+        rules: Rules,
+        listing: &Listing,
+    ) -> Result<Option<Quiet>, RunError> {
+        let run = self.run;
+        let Some((digest, messages)) = listing.digest else { return Ok(None) };
+        let odd = !listing.complete || listing.doubles || !listing.returned.is_empty() || !listing.due.is_empty();
+        if odd || mailbox.absence.is_some() || removes_at_once(run) && !listing.candidates.is_empty() {
+            return Ok(None);
+        }
+        let keys: Vec<Key> = listing.candidates.iter().filter_map(|candidate| candidate.key).collect();
+        if keys.len() > MANY_NEW {
+            return Ok(None);
+        }
+        let mut until = listing.quiet_until;
+        if !keys.is_empty() {
+            // What came of those that were new.
+            let entries = Ledger::new(run.site.store.entries(mailbox.id, &keys).await?);
+            if entries.len() < keys.len() || entries.entries().any(|entry| planner.decide(&entry) != Decision::Leave) {
+                return Ok(None);
+            }
+            until = until.into_iter().chain(entries.entries().filter_map(|entry| planner.due_at(&entry))).min();
+        }
+        Ok(Some(quiet(messages, digest, until, &rules, run.now)))
     }
 
     async fn connect(&self) -> Result<Connection, RunError> {
@@ -161,15 +204,16 @@ impl Pop3Run<'_> {
         Ok(driver)
     }
 
-    /// Commits what the listing says about messages that are gone, or back.
+    /// Commits what the listing says about messages that are gone, or back; whether any are.
     async fn record_listing(
         &self,
+        before: &MailboxRow,
         mailbox: &mut MailboxRow,
         planner: &Planner,
         known: &Known,
         listing: &Listing,
         adopted: usize,
-    ) -> Result<(), RunError> {
+    ) -> Result<bool, RunError> {
         let run = self.run;
         if !listing.returned.is_empty() {
             let kept = Mark::Kept { retry_at: run.now };
@@ -198,21 +242,26 @@ impl Pop3Run<'_> {
         if listing.complete {
             mailbox.last_listed = Some(run.now);
         }
-        Ok(run.site.store.record_listing(run.lease, mailbox, &gone, Mark::Done).await?)
+        if gone.is_empty() && (before.absence, before.keys_recur) == (mailbox.absence, mailbox.keys_recur) {
+            // Nothing but the time; it is remembered with the end of the check.
+            return Ok(false);
+        }
+        run.site.store.record_listing(run.lease, mailbox, &gone, Mark::Done).await?;
+        Ok(true)
     }
 }
 
 /// Says that the server gives known messages other unique-ids.
-fn other_ids(run: &Run<'_>, entries: &[Entry], missing: usize, recognised: usize, new: usize) {
-    let known = entries.iter().filter(|entry| entry.state != State::Done).count() as u64;
+fn other_ids(run: &Run<'_>, known: usize, missing: usize, recognised: usize, new: usize) {
+    let known = known as u64;
     let (missing, recognised, new) = (missing.saturating_sub(recognised) as u64, recognised as u64, new as u64);
     run.tally
         .change(run, Change { kind: ChangeKind::OtherIds, mailbox: String::new(), known, missing, recognised, new });
 }
 
 impl Candidate {
-    fn named(number: MessageNumber, key: Key, uidl: Uidl) -> Self {
-        Self { key: Some(key), uidl: Some(uidl), ..Self::unnamed(number) }
+    fn named(number: MessageNumber, key: Key, uidl: Option<Uidl>) -> Self {
+        Self { key: Some(key), uidl, ..Self::unnamed(number) }
     }
 
     fn unnamed(number: MessageNumber) -> Self {

@@ -107,14 +107,7 @@ fn uncertain(run: &Run<'_>, row: &DeliveryRow, ambiguous: Ambiguous) -> Settle {
 /// # Errors
 /// The store's, with nothing taken away.
 pub async fn sweep(site: &Site, jobs: &[Job]) -> Result<usize, StoreError> {
-    let mut open = Vec::new();
-    for account in site.store.accounts().await? {
-        for row in site.store.unfinished(account.id).await? {
-            if let Step::Staged(note) = row.step {
-                open.push(note);
-            }
-        }
-    }
+    let open = site.store.staged().await?;
     let mut swept = 0;
     for job in jobs {
         swept += job.delivery.sweep(&job.recipients, &open).await;

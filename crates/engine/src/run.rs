@@ -8,13 +8,15 @@ use connectord_account::{Check, Protocol, Rules, State};
 use connectord_delivery::{Failure, FailureKind, Presence};
 use connectord_mail::UnixTime;
 use connectord_net::Route;
-use connectord_store::{AccountRow, DeliveryRow, Health, Lease, MessageRef, ParkedRow, RunRow, Step, StoreError};
+use connectord_store::{
+    AccountRow, DeliveryRow, Health, Lease, MailboxRow, MessageRef, ParkedRow, RunRow, Step, StoreError,
+};
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::imap::Kept;
 use crate::recover::recover;
-use crate::schedule::Turn;
+use crate::schedule::{Another, Turn};
 use crate::tally::Tally;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
 use crate::{Change, Job, Progress, Site, imap, log, pop3, site};
@@ -96,6 +98,8 @@ pub(crate) struct Run<'a> {
     discards: Mutex<HashMap<MessageRef, ParkedRow>>,
     /// Recipients whose mailbox is full, while others of the account have room.
     full: Mutex<HashSet<String>>,
+    /// What was listed last, as far as it may be remembered with the end of the check.
+    listings: Mutex<Vec<MailboxRow>>,
     turn: Turn,
 }
 
@@ -112,6 +116,13 @@ impl Run<'_> {
         }
         *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner) = unfinished;
         Ok(())
+    }
+
+    /// Has how far a mailbox was listed remembered when the check has ended well: nothing else depends on it.
+    pub(crate) fn remember_listing(&self, mailbox: &MailboxRow) {
+        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        listings.retain(|known| known.id != mailbox.id);
+        listings.push(mailbox.clone());
     }
 
     /// What is known of the deliveries of an unfinished message.
@@ -131,12 +142,6 @@ impl Run<'_> {
         let rows = rows.into_iter().filter(|row| row.state == State::Discarding).map(|row| (row.message, row));
         *self.discards.lock().unwrap_or_else(PoisonError::into_inner) = rows.collect();
         Ok(())
-    }
-
-    /// Whether a person wants something removed from this mailbox.
-    pub(crate) fn discards_from(&self, mailbox: &str) -> bool {
-        let discards = self.discards.lock().unwrap_or_else(PoisonError::into_inner);
-        discards.values().any(|row| row.mailbox == mailbox)
     }
 
     /// What is known of a message that a person wants removed.
@@ -171,6 +176,11 @@ impl Run<'_> {
             Ok::<_, RunError>(())
         })
         .await
+    }
+
+    /// A place at the host for a further connection, if there is one to spare.
+    pub(crate) fn another_place(&self) -> Option<Another> {
+        self.turn.another()
     }
 
     /// Waits for the destination. When that takes long, the place among the checks that retrieve goes to another: a disk
@@ -266,15 +276,18 @@ pub(crate) async fn run_keeping(
                 unfinished: Mutex::default(),
                 discards: Mutex::default(),
                 full: Mutex::default(),
+                listings: Mutex::default(),
                 turn,
             };
             let result = run.check(kept).await;
             // Another account may retrieve while this one is written down.
             run.turn = Turn::default();
+            let listings = std::mem::take(run.listings.get_mut().unwrap_or_else(PoisonError::into_inner));
+            let listings = if result.is_ok() { listings } else { Vec::new() };
             drop(run);
             let mut report = tally.report(began.elapsed(), result.err());
             if !mode.dry_run {
-                report.next_check = Some(remember(site, job, &lease, &account.health, &report, now).await);
+                report.next_check = Some(remember(site, job, &lease, &account.health, &report, now, &listings).await);
             }
             report
         }
@@ -318,10 +331,13 @@ impl Run<'_> {
             users_exist(self.site, job).await?;
             self.has_room().await?;
             let rows = self.site.store.unfinished(self.account.id).await?;
-            if self.mode.dry_run { Ok(()) } else { recover(self, &rows).await }
+            if !self.mode.dry_run {
+                recover(self, &rows).await?;
+            }
+            // What was settled is read again, and nothing has nothing to be read again.
+            if rows.is_empty() { Ok(()) } else { self.read_unfinished().await }
         })
         .await?;
-        self.read_unfinished().await?;
         self.read_discards().await?;
         match job.account.protocol {
             Protocol::Pop3 => pop3::check(self).await,
@@ -386,6 +402,7 @@ async fn remember(
     before: &Health,
     report: &Report,
     started: UnixTime,
+    listings: &[MailboxRow],
 ) -> Duration {
     let now = site.clock.now();
     let regular = match job.account.check {
@@ -423,12 +440,8 @@ async fn remember(
         repeated: report.repeated,
         error: report.error.as_ref().map(ToString::to_string),
     };
-    let written = async {
-        site.store.record_health(lease, &health).await?;
-        site.store.record_run(lease, &row).await
-    };
     let wait = health.next_check.map_or(regular, |next| next.since(now));
-    match written.await {
+    match site.store.record_check(lease, &health, &row, listings).await {
         Ok(()) => wait,
         Err(problem) => {
             error!(account = job.address(), %problem, "cannot remember how the check went");

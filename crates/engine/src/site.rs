@@ -72,3 +72,8 @@ impl fmt::Debug for Clock {
 pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)
 }
+
+/// A part of a whole that nobody can predict: from 0 to less than 1.
+pub(crate) fn random_share() -> f64 {
+    (random() >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,6 +1,6 @@
 //! What is learnt of a message while it passes by: its header, and digests of all of it.
 
-use connectord_mail::{BodyDigest, Fingerprint, Head, head, names_its_message};
+use connectord_mail::{BodyDigest, Digested, Fingerprint, Head, head, names_its_message};
 
 /// A message that is passing by.
 #[derive(Default)]
@@ -47,9 +47,11 @@ impl Skim {
     }
 
     /// All of the message has passed.
-    pub(crate) fn whole(self) -> (Seen, Vec<u8>) {
-        let fingerprint = Fingerprint::new(self.head(), self.size_octets).with_body(self.body);
-        (Seen { fingerprint, named: names_its_message(Head::of(&self.head)) }, self.head)
+    pub(crate) fn whole(self) -> (Seen, Vec<u8>, Digested) {
+        let digested = Digested { from: self.head.len() as u64, sha256: self.body.sha256() };
+        let head = Head::of(&self.head);
+        let fingerprint = Fingerprint::new(head, self.size_octets).with_body_sha256(&digested.sha256);
+        (Seen { fingerprint, named: names_its_message(head) }, self.head, digested)
     }
 
     /// Only its header has passed; `size_octets` is the server's word.
@@ -101,7 +103,7 @@ mod tests {
         let (mut skim, mut other) = (Skim::default(), Skim::default());
         long.chunks(1000).for_each(|piece| skim.push(piece));
         other.push(&long);
-        let (seen, head) = skim.whole();
+        let (seen, head, _) = skim.whole();
         assert_eq!((seen, head.len()), (other.whole().0, head::MAX_HEAD));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use connectord_mail::Body;
+use connectord_mail::{Body, Digested};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,7 +18,7 @@ use crate::skim::{Seen, Skim};
 const MAX_IN_MEMORY: usize = 256 * 1024;
 
 /// How many octets a spool file is given at a time.
-const WRITE: usize = 1024 * 1024;
+const WRITE: usize = 256 * 1024;
 
 /// How long a write may take; a disk that takes longer hangs.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
@@ -118,11 +118,11 @@ impl Collector {
         }
         let digest = self.digest.map(|digest| digest.finalize().into());
         let size_octets = self.skim.size_octets();
+        let (seen, head, digested) = self.skim.whole();
         let body: Arc<dyn Body> = match self.file {
-            Some(file) => Arc::new(SpooledBody { file, size_octets }),
-            None => Arc::new(MemoryBody { octets: self.memory.freeze(), _permit: self.permit }),
+            Some(file) => Arc::new(SpooledBody { file, size_octets, digested }),
+            None => Arc::new(MemoryBody { octets: self.memory.freeze(), digested, _permit: self.permit }),
         };
-        let (seen, head) = self.skim.whole();
         Ok(Collected { body, head, seen, digest })
     }
 
@@ -171,6 +171,7 @@ impl Collector {
 
 struct MemoryBody {
     octets: Bytes,
+    digested: Digested,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -186,11 +187,16 @@ impl Body for MemoryBody {
     fn as_slice(&self) -> Option<&[u8]> {
         Some(&self.octets)
     }
+
+    fn digested(&self) -> Option<Digested> {
+        Some(self.digested)
+    }
 }
 
 struct SpooledBody {
     file: File,
     size_octets: u64,
+    digested: Digested,
 }
 
 impl Body for SpooledBody {
@@ -200,6 +206,10 @@ impl Body for SpooledBody {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
+    }
+
+    fn digested(&self) -> Option<Digested> {
+        Some(self.digested)
     }
 }
 

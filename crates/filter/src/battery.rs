@@ -19,7 +19,7 @@ use connectord_mail::{Body, DeliveryId, Envelope, Head, Identity};
 
 use crate::{Action, Filter, Message, Verdict};
 
-/// Messages with every oddity that octets can have; the last one has 3 MB.
+/// Messages with every oddity that octets can have; the last two have 120 kB and 3 MB.
 pub fn samples() -> Vec<Bytes> {
     let mut samples: Vec<Bytes> = [
         &b"From: ann@example.org\r\nTo: bob@example.org\r\nSubject: plain\r\nDate: Sun, 22 Nov 2026 19:31:00 +0000\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n"[..],
@@ -39,8 +39,10 @@ pub fn samples() -> Vec<Bytes> {
     let folded = format!("Subject: {}\r\n\r\nx\r\n", "fold\r\n ".repeat(2000));
     let fields = format!("{}\r\nx\r\n", "X-Field: value\r\n".repeat(1500));
     samples.extend([Bytes::from(folded), Bytes::from(fields)]);
-    let line = b"The quick brown fox jumps over the lazy dog \xe2\x82\xac\r\n".repeat(60_000);
-    samples.push(Bytes::from([&b"Subject: big\r\n\r\n"[..], &line[..], b"the last line\r\n"].concat()));
+    for lines in [2500, 60_000] {
+        let lines = b"The quick brown fox jumps over the lazy dog \xe2\x82\xac\r\n".repeat(lines);
+        samples.push(Bytes::from([&b"Subject: big\r\n\r\n"[..], &lines[..], b"the last line\r\n"].concat()));
+    }
     samples
 }
 

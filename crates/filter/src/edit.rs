@@ -35,8 +35,9 @@ const MAX_LINE: usize = 78;
 pub struct Edits {
     /// Fields to put in front, name and value.
     pub add: Vec<(String, String)>,
-    /// Fields to take out; a number other than 0 takes that one of its name alone, from 1.
-    pub remove: Vec<(String, usize)>,
+    /// Fields to take out; a number other than 0 takes that one of its name alone, from 1 from the top or from -1 from
+    /// the bottom.
+    pub remove: Vec<(String, i32)>,
     /// Put in front of the subject, if it is not there already.
     pub subject_prefix: Option<String>,
     /// A new subject.
@@ -89,13 +90,21 @@ impl Edits {
     /// left out; values are folded, and made inert.
     pub fn apply(&self, head: Head<'_>, body: Arc<dyn Body>) -> (Bytes, Arc<dyn Body>) {
         let mut front = Vec::new();
+        let mut subject_seen = false;
         for (name, value) in self.add.iter().filter(|(name, _)| is_name(name)) {
+            // A filter that writes the subject anew (it took out the old one) is no way around the prefix.
+            if name.eq_ignore_ascii_case("Subject") && !subject_seen {
+                subject_seen = true;
+                write_field(&mut front, name, &self.prefixed(value));
+                continue;
+            }
             write_field(&mut front, name, value);
         }
-        let mut counts: Vec<usize> = vec![0; self.remove.len()];
+        // How many of the name there are from here to the end, where it is counted from there; else how many there were.
+        let mut counts: Vec<i32> =
+            self.remove.iter().map(|(name, nth)| if *nth < 0 { count(head, name) } else { 0 }).collect();
         let mut kept = Vec::with_capacity(head.octets().len() + 64);
         let mut changed = false;
-        let mut subject_seen = false;
         let mut end = 0;
         let start = head.octets().as_ptr() as usize;
         for field in head.fields() {
@@ -106,8 +115,17 @@ impl Edits {
             let mut gone = false;
             for ((name, nth), count) in self.remove.iter().zip(&mut counts) {
                 if field.is(name) {
-                    *count += 1;
-                    gone |= *nth == 0 || nth == count;
+                    match *nth {
+                        0 => gone = true,
+                        nth if nth < 0 => {
+                            gone |= nth == -*count;
+                            *count -= 1;
+                        }
+                        nth => {
+                            *count += 1;
+                            gone |= nth == *count;
+                        }
+                    }
                 }
             }
             if gone {
@@ -133,6 +151,16 @@ impl Edits {
         kept.extend_from_slice(&head.octets()[end..]);
         let skipped = head.octets().len() as u64;
         (front.into(), Arc::new(Edited { head: kept.into(), skipped, body }))
+    }
+
+    /// A subject that a filter wrote, behind the prefix.
+    fn prefixed(&self, subject: &str) -> String {
+        let prefix = encoded(self.subject_prefix.as_deref().unwrap_or_default());
+        if prefix.is_empty() || subject.starts_with(&prefix) {
+            subject.to_owned()
+        } else {
+            format!("{prefix} {subject}")
+        }
     }
 
     fn new_subject(&self, octets: &[u8], value: &[u8]) -> Option<Vec<u8>> {
@@ -263,6 +291,10 @@ pub(crate) fn encoded(text: &str) -> String {
     words.push(word);
     let words: Vec<_> = words.iter().map(|word| format!("=?utf-8?B?{}?=", STANDARD.encode(word))).collect();
     words.join("\r\n ")
+}
+
+fn count(head: Head<'_>, name: &str) -> i32 {
+    i32::try_from(head.fields().filter(|field| field.is(name)).count()).unwrap_or(i32::MAX)
 }
 
 fn is_name(name: &str) -> bool {

@@ -16,7 +16,7 @@
 //!
 //! | item | what it is for |
 //! |---|---|
-//! | [`Filter`], [`Message`], [`Limits`] | what a filter is, is given, and bears |
+//! | [`Filter`], [`Message`], [`Limits`], [`Health`] | what a filter is, is given, bears, and how it does |
 //! | [`Verdict`], [`Finding`], [`Action`], [`Unchecked`] | what it answers |
 //! | [`Chain`], [`Answer`] | which filters there are, and what each said |
 //! | [`Policy`], [`Decision`], [`Disposition`] | what follows |
@@ -71,5 +71,5 @@ pub use policy::{
     Decision, Disposition, Exhausted, History, OnFailure, OnSpam, OnTooLarge, OnVirus, Policy, Thresholds,
 };
 pub use rules::{Condition, Pattern, PatternError, Rule, Rules};
-pub use traits::{Filter, Kind, Limits, Message, Probe};
+pub use traits::{Filter, Health, Kind, Limits, Message, Probe};
 pub use verdict::{Action, Finding, HeaderChange, Ruling, Symbol, Unchecked, Verdict, Why};

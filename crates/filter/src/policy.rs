@@ -27,9 +27,9 @@ pub struct Policy {
     pub thresholds: Thresholds,
     /// Put in front of the subject of spam; default none.
     pub subject_prefix: Option<String>,
-    /// Whether greylisting and soft rejects of filters are heeded; default true.
+    /// Whether soft rejects of filters are heeded; default true.
     pub postpone: bool,
-    /// How often a message is put off by greylist or soft reject; default 3.
+    /// How often a message is put off by soft reject; default 3.
     pub postponements: u32,
     /// For how long each time; default 10 minutes, at least what the filter's greylist lasts (Rspamd: 5 minutes).
     pub postpone_for: Duration,
@@ -123,7 +123,7 @@ pub struct Thresholds {
 /// What has happened to a message before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// How often it was put off by greylist or soft reject.
+    /// How often it was put off by soft reject.
     pub postponed: u32,
     /// How often a filter failed at it.
     pub failed: u32,
@@ -187,7 +187,7 @@ impl Policy {
     /// 2. A rule that discards or blocks, as that needs nobody else.
     /// 3. A filter that could not look: the message stays, or is marked as unchecked.
     /// 4. Spam, unless a rule allows or keeps.
-    /// 5. Greylist and soft reject, a few times.
+    /// 5. Soft reject, a few times. A greylist that wants so says soft reject, see [`Action::Greylist`].
     /// 6. Delivered, where the rules say.
     pub fn decide(&self, answers: &[Answer], history: History) -> Decision {
         let heard = Heard::of(self, answers);
@@ -247,14 +247,14 @@ impl Policy {
                 edits.subject = heard.subject.filter(|_| action == Action::RewriteSubject);
                 decision(self.spam_goes(&self.on_spam), format!("spam for {why}"), true, edits)
             }
-            Action::Greylist | Action::SoftReject if self.postpone && history.postponed < self.postponements => {
+            Action::SoftReject if self.postpone && history.postponed < self.postponements => {
                 let later = Disposition::Later { wait: Some(self.postpone_for), postponed: true };
                 decision(later, format!("put off by {why}"), false, edits)
             }
             Action::SoftReject if self.postpone && self.exhausted == Exhausted::Park => {
                 decision(Disposition::Park, format!("put off {} times by {why}", history.postponed), false, edits)
             }
-            // Who came back after a greylist is what a greylist lets pass; a soft reject that stays is a suspicion.
+            // A soft reject that stays is no greylist, which lets pass who comes back: it is a suspicion.
             Action::SoftReject if self.postpone => {
                 edits.mark_spam(self);
                 let reason = format!("put off {} times by {why}", history.postponed);

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +39,48 @@ pub trait Filter: Send + Sync {
     /// # Errors
     /// As [`Verdict::Unchecked`] would tell it.
     async fn probe(&self, deadline: Instant) -> Result<Probe, Unchecked>;
+
+    /// Whether it is there at all, the cheapest way there is: asked when it failed at a message, to tell a filter that
+    /// is down or hangs from a message that it cannot bear. Without a way to ask, it is there.
+    ///
+    /// # Errors
+    /// As [`Verdict::Unchecked`] would tell it.
+    async fn ping(&self, deadline: Instant) -> Result<(), Unchecked> {
+        let _ = deadline;
+        Ok(())
+    }
+
+    /// How it has been doing, for whoever watches over the site; filters that keep no count say nothing.
+    fn health(&self) -> Health {
+        Health::default()
+    }
+}
+
+/// How a filter has been doing since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Messages it is looking at now.
+    pub running: usize,
+    /// Messages that wait for it.
+    pub waiting: usize,
+    /// Messages that it looked at.
+    pub checked: u64,
+    /// Messages that it did not look at, whatever the reason.
+    pub failed: u64,
+    /// When it last looked at a message to the end.
+    pub last_answer: Option<Instant>,
+    /// How long that took.
+    pub last_took: Option<Duration>,
+    /// Its last trouble, and when. It has passed when `last_answer` is later.
+    pub last_trouble: Option<(Instant, Unchecked)>,
+}
+
+impl Health {
+    /// The trouble it is in: its last one, unless it has answered since.
+    pub fn trouble(&self) -> Option<&Unchecked> {
+        let (at, trouble) = self.last_trouble.as_ref()?;
+        self.last_answer.is_none_or(|answer| answer < *at).then_some(trouble)
+    }
 }
 
 /// Which of the account's switches asks for a filter.

@@ -36,7 +36,8 @@ pub enum Action {
     /// Nothing.
     #[default]
     NoAction,
-    /// Come back later: such a sender was not seen before.
+    /// Doubtful enough that a greylist would put it off. It is put off only when the filter says [`Action::SoftReject`]:
+    /// Rspamd's greylist does when it wants so, and without one this action stands on every message of such a score.
     Greylist,
     /// Mark as spam.
     AddHeader,
@@ -88,7 +89,7 @@ pub struct Symbol {
 /// A change of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderChange {
-    /// A field in front.
+    /// A field in front; those of one filter stand in the order in which it asks for them.
     Add {
         /// Its name.
         name: String,
@@ -99,8 +100,8 @@ pub enum HeaderChange {
     Remove {
         /// Its name, case aside.
         name: String,
-        /// Which one of that name, from 1; 0 is all of them.
-        nth: usize,
+        /// Which one of that name: from 1 on from the top, from -1 on from the bottom; 0 is all of them.
+        nth: i32,
     },
 }
 
@@ -145,6 +146,8 @@ pub enum Why {
     TimedOut,
     /// It answered what cannot be understood.
     Rubbish,
+    /// It says itself that it failed at this message.
+    Failed,
     /// It refuses this message, for good.
     Refused,
     /// The message is larger than it looks at.
@@ -156,12 +159,12 @@ pub enum Why {
 impl Why {
     /// Whether the same message may be looked at some other time.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Unavailable | Self::TimedOut | Self::Rubbish | Self::Misconfigured)
+        matches!(self, Self::Unavailable | Self::TimedOut | Self::Rubbish | Self::Failed | Self::Misconfigured)
     }
 
     /// Whether it may be this message that brings the trouble: then it is not tried for ever.
     pub fn may_be_the_message(self) -> bool {
-        matches!(self, Self::TimedOut | Self::Rubbish | Self::Refused)
+        matches!(self, Self::TimedOut | Self::Rubbish | Self::Failed | Self::Refused)
     }
 }
 

@@ -252,7 +252,8 @@ impl Session {
         self.queue(Command::Unselect)
     }
 
-    /// Searches the open mailbox: [`Event::Found`], any number of times.
+    /// Searches the open mailbox: [`Event::Found`], any number of times. Queued right behind [`Session::select`] or
+    /// [`Session::examine`] it is sent together with it, which saves a round trip; it is refused when that is.
     pub fn uid_search(&mut self, search: UidSearch) -> CommandId {
         self.check_flags(&search.with);
         self.check_flags(&search.without);

@@ -133,6 +133,25 @@ impl UidSet {
         self.ranges.splice(from..to, [merged]);
     }
 
+    /// Takes a UID out; whether it was in.
+    pub fn remove(&mut self, uid: Uid) -> bool {
+        let number = uid.number();
+        let at = self.ranges.partition_point(|range| range.1 < number);
+        let Some(range) = self.ranges.get_mut(at).filter(|range| range.0 <= number) else { return false };
+        match *range {
+            (low, high) if low == high => {
+                self.ranges.remove(at);
+            }
+            (low, _) if low == number => range.0 += 1,
+            (_, high) if high == number => range.1 -= 1,
+            (low, high) => {
+                *range = (low, number - 1);
+                self.ranges.insert(at + 1, (number + 1, high));
+            }
+        }
+        true
+    }
+
     /// Whether `uid` is in the set; logarithmic in the number of ranges.
     pub fn contains(&self, uid: Uid) -> bool {
         let at = self.ranges.partition_point(|range| range.1 < uid.number());
@@ -283,6 +302,11 @@ mod tests {
             prop_assert_eq!(set.len(), numbers.len() as u64);
             for number in 1..61 { prop_assert_eq!(set.contains(uid(number)), numbers.contains(&number)); }
             if !set.is_empty() { prop_assert_eq!(UidSet::parse(set.to_string().as_bytes(), 99), Ok(set.clone())); }
+            for number in (1..61).step_by(7) {
+                let mut fewer = set.clone();
+                prop_assert_eq!(fewer.remove(uid(number)), set.contains(uid(number)));
+                prop_assert_eq!(fewer, set.iter().filter(|left| left.number() != number).collect::<UidSet>());
+            }
             let chunks = set.chunks(12);
             prop_assert!(chunks.iter().all(|chunk| chunk.to_string().len() <= 12));
             prop_assert_eq!(chunks.iter().flat_map(UidSet::iter).collect::<UidSet>(), set);

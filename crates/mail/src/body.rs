@@ -20,6 +20,20 @@ pub trait Body: Send + Sync {
     fn as_slice(&self) -> Option<&[u8]> {
         None
     }
+
+    /// What was digested of it on its way, so that nobody who needs a digest does so again.
+    fn digested(&self) -> Option<Digested> {
+        None
+    }
+}
+
+/// The digest of a message's octets from somewhere on to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digested {
+    /// Where it begins, in octets of the message: behind the header.
+    pub from: u64,
+    /// SHA-256 with every CRLF as LF, as [`crate::LineEnds`] makes them; of nothing when nothing is there.
+    pub sha256: [u8; 32],
 }
 
 impl Body for Bytes {

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Head;
+use crate::{Head, LineEnds};
 
 /// Recognises a message whose server has given it another identity: a changed UIDVALIDITY, renumbered unique-ids.
 ///
@@ -37,7 +37,13 @@ impl Fingerprint {
     /// The same with the body, when all of it came.
     #[must_use]
     pub fn with_body(self, body: BodyDigest) -> Self {
-        Self { body: body.finish(), ..self }
+        self.with_body_sha256(&body.sha256())
+    }
+
+    /// The same with the body's digest, of [`BodyDigest::sha256`].
+    #[must_use]
+    pub fn with_body_sha256(self, digest: &[u8; 32]) -> Self {
+        Self { body: short(digest), ..self }
     }
 
     /// Whether these have the same header. The size is left out, as servers announce sizes that are not those of the
@@ -77,40 +83,40 @@ pub fn names_its_message(head: Head<'_>) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct BodyDigest {
     digest: Sha256,
-    /// A CR came last: with an LF behind it, it is a line end.
-    cr: bool,
+    line_ends: LineEnds,
+    /// Digested at once, not line by line; used again for each block.
+    block: Vec<u8>,
 }
+
+/// Octets digested at once.
+const BLOCK: usize = 8 * 1024;
 
 impl BodyDigest {
     /// Adds octets.
     pub fn update(&mut self, octets: &[u8]) {
-        if octets.is_empty() {
-            return;
+        for piece in octets.chunks(BLOCK) {
+            self.block.clear();
+            self.line_ends.push(piece, &mut self.block);
+            self.digest.update(&self.block);
         }
-        if std::mem::take(&mut self.cr) && octets[0] != b'\n' {
-            self.digest.update(b"\r");
-        }
-        let mut from = 0;
-        for at in memchr::memchr_iter(b'\r', octets) {
-            match octets.get(at + 1) {
-                Some(b'\n') | None => {
-                    self.digest.update(&octets[from..at]);
-                    from = at + 1;
-                    self.cr = from == octets.len();
-                }
-                Some(_) => {}
-            }
-        }
-        self.digest.update(&octets[from..]);
     }
 
     /// The digest; never 0.
-    pub fn finish(mut self) -> u64 {
-        if self.cr {
-            self.digest.update(b"\r");
-        }
-        first_eight(&self.digest.finalize()).max(1)
+    pub fn finish(self) -> u64 {
+        short(&self.sha256())
     }
+
+    /// All 32 octets of the digest.
+    pub fn sha256(mut self) -> [u8; 32] {
+        self.block.clear();
+        self.line_ends.finish(&mut self.block);
+        self.digest.update(&self.block);
+        self.digest.finalize().into()
+    }
+}
+
+fn short(digest: &[u8; 32]) -> u64 {
+    first_eight(digest).max(1)
 }
 
 fn first_eight(digest: &[u8]) -> u64 {
@@ -168,6 +174,18 @@ mod tests {
         assert_eq!(whole(&[b"a\nb\rc\r\r\n\n\r"]), wanted);
         assert_ne!(whole(&[b"a\nbc\r\n\n\r"]), wanted);
         assert_ne!(whole(&[b"a\nb\rc\r\n\n"]), wanted);
+    }
+
+    #[test]
+    fn the_digest_of_a_body_is_that_of_its_octets_with_plain_line_ends() {
+        for body in [&b""[..], b"a\r\nb\rc\r", &b"line\r\n\r\r\n\n".repeat(2000)] {
+            let (mut digest, mut plain, mut line_ends) = (BodyDigest::default(), Vec::new(), LineEnds::default());
+            body.chunks(4097).for_each(|piece| digest.update(piece));
+            line_ends.push(body, &mut plain);
+            line_ends.finish(&mut plain);
+            assert_eq!(digest.clone().sha256(), <[u8; 32]>::from(Sha256::digest(&plain)));
+            assert_eq!(digest.clone().finish(), first_eight(&Sha256::digest(&plain)));
+        }
     }
 
     #[test]

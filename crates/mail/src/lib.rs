@@ -43,7 +43,7 @@ mod status;
 mod trace;
 mod wild;
 
-pub use body::Body;
+pub use body::{Body, Digested};
 pub use date::UnixTime;
 pub use envelope::Envelope;
 pub use fingerprint::{BodyDigest, Fingerprint, names_its_message};

@@ -31,6 +31,11 @@ impl LineEnds {
         out.extend_from_slice(&octets[copied..]);
     }
 
+    /// Whether a CR is held back.
+    pub fn holds_cr(&self) -> bool {
+        self.held_cr
+    }
+
     /// Ends the message: a CR that was held back is the message's last octet.
     pub fn finish(self, out: &mut Vec<u8>) {
         if self.held_cr {

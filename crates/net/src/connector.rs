@@ -1,16 +1,20 @@
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use connectord_wire::{Endpoint, Security};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::stream::{Socket, Transport};
 use crate::tls::{Configs, Upgrade};
-use crate::{Error, ResolveProblem, Resolver, Route, Stream, Timeouts, TlsProblem, TlsSettings, Wait, eyeballs, proxy};
+use crate::{
+    Attempt, Error, ResolveProblem, Resolver, Route, Stream, Timeouts, TlsProblem, TlsSettings, Wait, eyeballs, proxy,
+};
 
 /// Makes connections; one for the whole process, cheap to clone.
 ///
@@ -22,7 +26,11 @@ pub struct Connector(Arc<Shared>);
 struct Shared {
     resolver: Resolver,
     configs: Configs,
+    /// In place of sockets.
+    dial: Option<Box<Dial>>,
 }
+
+type Dial = dyn Fn(&Endpoint) -> io::Result<DuplexStream> + Send + Sync;
 
 impl Default for Connector {
     fn default() -> Self {
@@ -44,7 +52,14 @@ impl Connector {
 
     /// With a resolver of the caller's.
     pub fn with_resolver(resolver: Resolver) -> Self {
-        Self(Arc::new(Shared { resolver, configs: Configs::new() }))
+        Self(Arc::new(Shared { resolver, configs: Configs::new(), dial: None }))
+    }
+
+    /// Without sockets: `dial` gives the near end of each connection, and must return at once. For servers within this
+    /// process, which can live in virtual time; proxies and local addresses mean nothing then.
+    pub fn with_dialer(dial: impl Fn(&Endpoint) -> io::Result<DuplexStream> + Send + Sync + 'static) -> Self {
+        let resolver = Resolver::system();
+        Self(Arc::new(Shared { resolver, configs: Configs::new(), dial: Some(Box::new(dial)) }))
     }
 
     /// Connects as the route says, proxy and TLS included, within [`Timeouts::connect`]; with [`Security::StartTls`] the
@@ -75,17 +90,16 @@ impl Connector {
                 Some(Upgrade::new(config, name).map_err(|problem| tls(&peer, problem))?)
             }
         };
-        let first_hop = route.proxy.as_ref().map_or(&route.endpoint, |proxy| proxy.endpoint());
-        let socket = self.dial(first_hop, route, &deadline).await?;
-        let address = socket.peer_addr().ok();
-        let (socket, greeting) = match &route.proxy {
-            None => (socket, Bytes::new()),
-            Some(proxy) => deadline
-                .within("asking the proxy", proxy::pass(proxy, socket, &route.endpoint))
-                .await?
-                .map_err(|problem| Error::Proxy { proxy: proxy.endpoint().clone(), peer: peer.clone(), problem })?,
+        let stream = match &self.0.dial {
+            None => self.reach(route, &peer, &deadline).await?,
+            Some(dial) => {
+                let stream = dial(&route.endpoint).map_err(|error| {
+                    let address = SocketAddr::from(([0, 0, 0, 0], route.endpoint.port()));
+                    Error::Connect { peer: peer.clone(), attempts: vec![Attempt { address, error }] }
+                })?;
+                Stream::from_io(stream, peer.clone())
+            }
         };
-        let stream = Stream::plain(Transport::new(Socket::Tcp(socket), greeting), peer.clone(), address);
         match upgrade {
             None => Ok(stream),
             Some(upgrade) if route.security == Security::StartTls => Ok(stream.prepared(upgrade)),
@@ -109,6 +123,21 @@ impl Connector {
             source,
         })?;
         Ok(Stream::plain(Transport::new(Socket::Unix(socket), Bytes::new()), peer, None))
+    }
+
+    /// Up to the server or through its proxy, without TLS.
+    async fn reach(&self, route: &Route, peer: &str, deadline: &Deadline<'_>) -> Result<Stream, Error> {
+        let first_hop = route.proxy.as_ref().map_or(&route.endpoint, |proxy| proxy.endpoint());
+        let socket = self.dial(first_hop, route, deadline).await?;
+        let address = socket.peer_addr().ok();
+        let (socket, greeting) = match &route.proxy {
+            None => (socket, Bytes::new()),
+            Some(proxy) => deadline
+                .within("asking the proxy", proxy::pass(proxy, socket, &route.endpoint))
+                .await?
+                .map_err(|problem| Error::Proxy { proxy: proxy.endpoint().clone(), peer: peer.to_owned(), problem })?,
+        };
+        Ok(Stream::plain(Transport::new(Socket::Tcp(socket), greeting), peer.to_owned(), address))
     }
 
     async fn dial(&self, hop: &Endpoint, route: &Route, deadline: &Deadline<'_>) -> Result<TcpStream, Error> {

@@ -156,6 +156,7 @@ impl AsyncWrite for Stream {
 pub(crate) struct Transport {
     prefix: Bytes,
     socket: Socket,
+    ahead: Ahead,
 }
 
 #[derive(Debug)]
@@ -177,7 +178,7 @@ impl std::fmt::Debug for dyn Duplex {
 
 impl Transport {
     pub(crate) fn new(socket: Socket, prefix: Bytes) -> Self {
-        Self { prefix, socket }
+        Self { prefix, socket, ahead: Ahead::default() }
     }
 }
 
@@ -189,11 +190,71 @@ impl AsyncRead for Transport {
             self.prefix.advance(count);
             return Poll::Ready(Ok(()));
         }
-        match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Other(socket) => Pin::new(socket).poll_read(cx, buf),
+        let Self { socket, ahead, .. } = &mut *self;
+        ahead.poll_read(cx, socket, buf)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Other(socket) => Pin::new(socket).poll_read(cx, buf),
         }
+    }
+}
+
+/// What was read ahead of a reader who takes little at a time: rustls takes 4 KiB.
+///
+/// Nothing is held while the socket has nothing, so that a connection at rest owns no buffer.
+#[derive(Default)]
+struct Ahead {
+    octets: Vec<u8>,
+    /// Taken of them.
+    taken: usize,
+    /// The end of what there is to read.
+    end: usize,
+    /// The last read filled all the room it was given, so there is more, mostly.
+    more: bool,
+}
+
+/// Octets read ahead at most.
+const AHEAD: usize = 64 * 1024;
+
+impl Ahead {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut (impl AsyncRead + Unpin),
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.taken == self.end {
+            if !self.more || buf.remaining() >= AHEAD {
+                let before = buf.filled().len();
+                let read = Pin::new(socket).poll_read(cx, buf);
+                self.more = buf.remaining() == 0 && buf.filled().len() > before;
+                return read;
+            }
+            self.octets.resize(AHEAD, 0);
+            let mut room = ReadBuf::new(&mut self.octets);
+            let read = Pin::new(socket).poll_read(cx, &mut room);
+            (self.taken, self.end) = (0, room.filled().len());
+            if self.end == 0 {
+                *self = Self::default();
+                return read;
+            }
+        }
+        let count = buf.remaining().min(self.end - self.taken);
+        buf.put_slice(&self.octets[self.taken..self.taken + count]);
+        self.taken += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl std::fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} octets ahead", self.end - self.taken)
     }
 }
 
@@ -219,6 +280,54 @@ impl AsyncWrite for Transport {
             Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
             Socket::Other(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Gives all it has at once, and then has nothing for the moment.
+    struct Full {
+        octets: Vec<u8>,
+        reads: usize,
+    }
+
+    impl AsyncRead for Full {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            if self.octets.is_empty() {
+                return Poll::Pending;
+            }
+            let count = self.octets.len().min(buf.remaining());
+            buf.put_slice(&self.octets[..count]);
+            self.octets.drain(..count);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_reader_of_little_pieces_costs_few_reads_and_a_socket_at_rest_owns_no_buffer() {
+        for length in [0, 1, 4095, 4096, 4097, 3 * AHEAD, 1_000_000] {
+            let octets: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let mut socket = Full { octets: octets.clone(), reads: 0 };
+            let (mut ahead, mut found) = (Ahead::default(), Vec::new());
+            let mut cx = Context::from_waker(Waker::noop());
+            loop {
+                let mut piece = [0; 4096];
+                let mut buf = ReadBuf::new(&mut piece);
+                if ahead.poll_read(&mut cx, &mut socket, &mut buf).is_pending() {
+                    break;
+                }
+                assert!(!buf.filled().is_empty(), "that would be the end of the stream");
+                found.extend_from_slice(buf.filled());
+            }
+            assert!(found == octets, "{length}");
+            assert!(socket.reads <= 3 + length / AHEAD, "{length}: {}", socket.reads);
+            assert_eq!((ahead.octets.capacity(), ahead.more), (0, false), "{length}");
         }
     }
 }

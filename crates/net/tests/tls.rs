@@ -287,6 +287,24 @@ async fn a_second_connection_resumes_the_first_ones_tls_session() {
     }
 }
 
+/// Whoever trusts an authority of their own has all servers under the same settings.
+#[tokio::test]
+async fn sessions_with_many_servers_are_resumed_under_one_configuration() {
+    let identity = Authority::new().sign(HOST, |_| {});
+    let mut route = greeting(&identity, BOTH).await;
+    route.tls.pins.push(fingerprints(&identity).certificate);
+    let connector: Connector = connector();
+    for resumed in [false, true] {
+        for number in 0..20 {
+            route.endpoint = format!("mail{number}.example.org:{}", route.endpoint.port()).parse().unwrap();
+            let mut driver = Driver::connect(&connector, &route, Lines::new()).await.unwrap();
+            assert_eq!(driver.next().await.unwrap(), "+OK ready");
+            assert_eq!(driver.tls().unwrap().resumed, resumed, "{}", route.endpoint);
+            driver.shutdown().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_tls_stream_that_ends_without_close_notify_is_just_over() {
     let authority = Authority::new();

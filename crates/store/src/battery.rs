@@ -13,13 +13,13 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a check that fails panics")]
 
-use connectord_account::{Entry, Key, State};
+use connectord_account::{Entry, Key, Ledger, State};
 use connectord_delivery::{Note, Recipient};
 use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     Absence, AccountId, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedDelivery, ParkedRow, RunRow, Settle, Settled, Step, Store, StoreError,
+    ParkedDelivery, ParkedRow, Quiet, RunRow, Settle, Settled, Step, Store, StoreError,
 };
 
 const DAY: i64 = 86_400;
@@ -48,6 +48,10 @@ pub async fn battery<S: Store>(fresh: impl AsyncFn() -> S) {
         a_mailbox_is_found_again,
         a_mailbox_continues_the_newest_of_its_name,
         a_listing_and_its_marks_are_remembered_together,
+        the_end_of_a_check_is_remembered_at_once,
+        whatever_changes_a_message_makes_a_quiet_listing_forgotten,
+        no_listing_is_quiet_while_a_message_waits,
+        what_is_known_is_told_packed_and_by_key,
         a_message_begun_is_pending,
         a_message_is_delivered_when_all_its_recipients_have_it,
         a_message_is_parked_when_nothing_is_left_to_try,
@@ -397,6 +401,7 @@ async fn a_mailbox_is_found_again<S: Store>(store: &S) {
         absence: None,
         continues: None,
         keys_recur: false,
+        quiet: None,
     };
     assert_eq!(at.mailbox, new);
     assert_eq!(store.open_mailbox(&at.lease, "INBOX", 7).await.unwrap(), new);
@@ -442,10 +447,113 @@ async fn a_listing_and_its_marks_are_remembered_together<S: Store>(store: &S) {
     assert_eq!(store.mailboxes(at.lease.account).await.unwrap(), std::slice::from_ref(&at.mailbox));
 }
 
+/// A listing about which nothing is to be done.
+fn quiet() -> Option<Quiet> {
+    Some(Quiet { messages: u32::MAX, digest: [0xAB; 16], until: Some(later(9)), rules: u64::MAX })
+}
+
+async fn the_end_of_a_check_is_remembered_at_once<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    let health = Health { last_ok: Some(later(3)), ..Health::default() };
+    let run = RunRow { started: NOW, listed: 7, ..RunRow::default() };
+    let listed = MailboxRow { last_listed: Some(later(2)), quiet: quiet(), ..at.mailbox.clone() };
+    store.record_check(&at.lease, &health, &run, std::slice::from_ref(&listed)).await.unwrap();
+    assert_eq!(store.open_account("ann@example.org").await.unwrap().health, health);
+    assert_eq!(store.runs(at.lease.account, 5).await.unwrap(), std::slice::from_ref(&run));
+    assert_eq!(store.mailboxes(at.lease.account).await.unwrap(), std::slice::from_ref(&listed));
+    assert_eq!(store.open_mailbox(&at.lease, "INBOX", 7).await.unwrap(), listed);
+    let forever = MailboxRow { quiet: Some(Quiet { until: None, rules: 0, ..quiet().unwrap() }), ..listed };
+    store.record_check(&at.lease, &health, &run, std::slice::from_ref(&forever)).await.unwrap();
+    assert_eq!(store.mailboxes(at.lease.account).await.unwrap(), std::slice::from_ref(&forever));
+    let lost = Lease::new(at.lease.account, at.lease.fence + 1, Box::new(()));
+    assert_eq!(store.record_check(&lost, &Health::default(), &run, &[]).await, Err(StoreError::LeaseLost));
+    assert_eq!(store.open_account("ann@example.org").await.unwrap().health, health);
+}
+
+async fn whatever_changes_a_message_makes_a_quiet_listing_forgotten<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    let (message, keys) = (at.message(), [(Key::Uid(5), 0)]);
+    let listed = MailboxRow { quiet: quiet(), ..at.mailbox.clone() };
+    let is_quiet = async || store.mailboxes(at.lease.account).await.unwrap()[0].quiet.is_some();
+    let park = async || store.park(&at.lease, message, &name(), None, 5, "no", NOW).await.unwrap();
+    let to = MessageRef { key: Key::Uid(6), ..message };
+    for step in 0..10 {
+        // A parked message waits for a person: a listing with it may be quiet.
+        park().await;
+        store.record_listing(&at.lease, &listed, &[], Mark::Done).await.unwrap();
+        assert!(is_quiet().await, "before step {step}");
+        let change = match step {
+            0 => store.begin(&at.lease, &[at.row(&[("ann", Step::Waiting)])], NOW).await,
+            1 => store.defer(&at.lease, message, &name(), later(5), "no", NOW).await,
+            2 => store.park(&at.lease, message, &name(), None, 5, "no", NOW).await,
+            3 => store.mark(&at.lease, at.mailbox.id, &[(Key::Uid(9), 0)], Mark::Skipped).await,
+            4 => store.record_listing(&at.lease, &at.mailbox, &keys, Mark::Skipped).await,
+            5 => store.retry(message).await.map(|_| ()),
+            6 => store.deliver(message).await.map(|_| ()),
+            7 => store.skip(message).await.map(|_| ()),
+            8 => store.delete(message).await.map(|_| ()),
+            _ => store.adopt(&at.lease, &[(message, to, PRINT)]).await,
+        };
+        change.unwrap();
+        assert!(!is_quiet().await, "after step {step}");
+    }
+}
+
+async fn no_listing_is_quiet_while_a_message_waits<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    let listed = MailboxRow { quiet: quiet(), ..at.mailbox.clone() };
+    let remembered = async || {
+        let health = Health::default();
+        store.record_check(&at.lease, &health, &RunRow::default(), std::slice::from_ref(&listed)).await.unwrap();
+        store.mailboxes(at.lease.account).await.unwrap()[0].quiet.is_some()
+    };
+    store.defer(&at.lease, at.message(), &name(), later(5), "no", NOW).await.unwrap();
+    assert!(!remembered().await, "one is pending");
+    store.park(&at.lease, at.message(), &name(), None, 5, "no", NOW).await.unwrap();
+    assert!(remembered().await, "one is parked");
+    assert!(store.delete(at.message()).await.unwrap());
+    assert!(!remembered().await, "one is discarded");
+    at.begin(&[("ann", Step::Delivered)]).await;
+    store.skip(at.message()).await.unwrap();
+    store.mark(&at.lease, at.mailbox.id, &[(Key::Uid(5), 0)], Mark::Done).await.unwrap();
+    assert!(remembered().await, "nothing waits");
+    at.begin(&[("ann", Step::Delivered)]).await;
+    store.mark(&at.lease, at.mailbox.id, &[(Key::Uid(5), 0)], Mark::Kept { retry_at: later(9) }).await.unwrap();
+    assert!(!remembered().await, "a removal is tried again");
+}
+
+async fn what_is_known_is_told_packed_and_by_key<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    at.begin(&[("ann", Step::Waiting)]).await;
+    store.settle(&at.lease, &[at.settled("ann", Settled::Delivered)], NOW).await.unwrap();
+    let marked: Vec<_> =
+        (0..9u8).map(|n| (Key::Digest([n; 16]), 0)).chain([(Key::Uid(9), 0), (Key::Uid(3), 2)]).collect();
+    store.mark(&at.lease, at.mailbox.id, &marked, Mark::Skipped).await.unwrap();
+    for (key, generation) in [(Key::Uid(1), 0), (Key::Uid(4), 0), (Key::Digest([4; 16]), 1), (Key::Digest([99; 16]), 0)]
+    {
+        let message = MessageRef { key, generation, ..at.message() };
+        store.defer(&at.lease, message, &name(), later(5), "no", NOW).await.unwrap();
+    }
+    let mut all = at.ledger().await;
+    all.sort_by_key(|entry| (entry.key, entry.generation));
+    let packed = store.packed_ledger(at.mailbox.id, true).await.unwrap();
+    assert_eq!(packed.entries().collect::<Vec<_>>(), Ledger::new(all.clone()).entries().collect::<Vec<_>>());
+    assert!(packed.len() > 12 && packed.entries().any(|entry| entry.fingerprint == PRINT));
+    let bare = store.packed_ledger(at.mailbox.id, false).await.unwrap();
+    assert!(bare.len() == packed.len() && bare.entries().all(|entry| entry.fingerprint.head == 0));
+    assert_eq!(bare.get(Key::Uid(1)).unwrap().retry_at, later(5));
+    let keys = [Key::Digest([4; 16]), Key::Uid(5), Key::Uid(77), Key::Digest([99; 16]), Key::Uid(5)];
+    let wanted: Vec<_> = all.iter().filter(|entry| keys.contains(&entry.key)).copied().collect();
+    assert_eq!(store.entries(at.mailbox.id, &keys).await.unwrap(), wanted);
+    assert_eq!(wanted.len(), 4);
+    assert_eq!(store.entries(MailboxId(i64::MAX), &keys).await.unwrap(), []);
+}
+
 async fn a_message_begun_is_pending<S: Store>(store: &S) {
     let at = At::new(store).await;
     let staged = Step::Staged(Note(b"tmp/1\0\xFF".to_vec()));
     at.begin(&[("ann", staged.clone()), ("bob", Step::Waiting)]).await;
+    assert_eq!(store.staged().await.unwrap(), [Note(b"tmp/1\0\xFF".to_vec())]);
     let wanted = Entry { fingerprint: PRINT, arrived_at: later(-50), ..Entry::new(Key::Uid(5), State::Pending) };
     assert_eq!(at.entry().await, wanted);
     let row = |user: &str, step: Step| DeliveryRow {

@@ -25,6 +25,6 @@ mod traits;
 pub use error::StoreError;
 pub use rows::{
     Absence, AccountId, AccountRow, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
-    MessageRef, ParkedDelivery, ParkedRow, RunRow, Settle, Settled, Step,
+    MessageRef, ParkedDelivery, ParkedRow, Quiet, RunRow, Settle, Settled, Step,
 };
 pub use traits::Store;

@@ -165,6 +165,7 @@ impl Store for MemoryStore {
             absence: None,
             continues,
             keys_recur: false,
+            quiet: None,
         };
         inner.mailboxes.push(row.clone());
         Ok(row)
@@ -184,12 +185,14 @@ impl Store for MemoryStore {
         let mut inner = self.under(lease, mailbox.last_listed)?;
         inner.owned(lease, [mailbox.id])?;
         inner.mark(mailbox.id, messages, mark)?;
+        let waits = inner.messages.values().any(|message| message.mailbox == mailbox.id && message.waits());
         for known in inner.mailboxes.iter_mut().filter(|known| known.id == mailbox.id) {
             *known = MailboxRow {
                 id: known.id,
                 account: known.account,
                 name: std::mem::take(&mut known.name),
                 uid_validity: known.uid_validity,
+                quiet: mailbox.quiet.filter(|_| !waits),
                 ..mailbox.clone()
             };
         }
@@ -307,19 +310,19 @@ impl Store for MemoryStore {
     }
 
     async fn retry(&self, message: MessageRef) -> Result<bool, StoreError> {
-        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::retry))
+        Ok(locked(&self.inner).decide(message, Message::retry))
     }
 
     async fn deliver(&self, message: MessageRef) -> Result<bool, StoreError> {
-        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::deliver_anyway))
+        Ok(locked(&self.inner).decide(message, Message::deliver_anyway))
     }
 
     async fn skip(&self, message: MessageRef) -> Result<bool, StoreError> {
-        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::skip))
+        Ok(locked(&self.inner).decide(message, Message::skip))
     }
 
     async fn delete(&self, message: MessageRef) -> Result<bool, StoreError> {
-        Ok(locked(&self.inner).messages.get_mut(&message).is_some_and(Message::delete))
+        Ok(locked(&self.inner).decide(message, Message::delete))
     }
 
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
@@ -392,10 +395,26 @@ impl Inner {
         self.mailboxes.iter().find(|row| row.id == mailbox).map(|row| row.account)
     }
 
-    /// A lease is good for its own account's mailboxes.
-    fn owned(&self, lease: &Lease, mailboxes: impl IntoIterator<Item = MailboxId>) -> Result<(), StoreError> {
-        let foreign = mailboxes.into_iter().any(|mailbox| self.owner(mailbox) != Some(lease.account));
-        if foreign { Err(StoreError::LeaseLost) } else { Ok(()) }
+    /// A lease is good for its own account's mailboxes, which are about to change.
+    fn owned(&mut self, lease: &Lease, mailboxes: impl IntoIterator<Item = MailboxId>) -> Result<(), StoreError> {
+        for mailbox in mailboxes {
+            if self.owner(mailbox) != Some(lease.account) {
+                return Err(StoreError::LeaseLost);
+            }
+            self.disturb(mailbox);
+        }
+        Ok(())
+    }
+
+    /// What is known of a message of a mailbox changes.
+    fn disturb(&mut self, mailbox: MailboxId) {
+        self.mailboxes.iter_mut().filter(|row| row.id == mailbox).for_each(|row| row.quiet = None);
+    }
+
+    /// A person decides about a message.
+    fn decide(&mut self, name: MessageRef, decision: fn(&mut Message) -> bool) -> bool {
+        self.disturb(name.mailbox);
+        self.messages.get_mut(&name).is_some_and(decision)
     }
 
     /// All of them or, at an error, none.

@@ -30,6 +30,14 @@ impl Lease {
     }
 }
 
+impl RunRow {
+    /// Whether nothing went wrong and nothing happened.
+    pub fn is_uneventful(&self) -> bool {
+        let Self { retrieved, delivered, deferred, parked, removed, repeated, error, .. } = self;
+        error.is_none() && [retrieved, delivered, deferred, parked, removed, repeated].iter().all(|count| **count == 0)
+    }
+}
+
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("account", &self.account).field("fence", &self.fence).finish_non_exhaustive()
@@ -113,6 +121,23 @@ pub struct MailboxRow {
     pub continues: Option<MailboxId>,
     /// Whether the answer to a removal was ever lost, or a unique-id ever came back.
     pub keys_recur: bool,
+    /// The last complete listing, if nothing was to be done about it. Forgotten by whatever changes what is known of a
+    /// message of the mailbox, and not remembered while one waits for anything but a person.
+    pub quiet: Option<Quiet>,
+}
+
+/// A complete POP3 listing about which nothing was to be done: every message in it was known, and every known message that
+/// is not gone was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// Messages in it.
+    pub messages: u32,
+    /// Digest of its message numbers and unique-ids, in their order.
+    pub digest: [u8; 16],
+    /// From then on something may be due; `None`: never.
+    pub until: Option<UnixTime>,
+    /// Names the rules by which that was found.
+    pub rules: u64,
 }
 
 /// A mass absence: how often in a row it was seen, and since when.

@@ -1,10 +1,13 @@
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use connectord_account::{Entry, Key};
+use connectord_account::{Entry, Key, Ledger};
+use connectord_delivery::Note;
 use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, StoreError,
+    ParkedRow, RunRow, Settle, Step, StoreError,
 };
 
 /// What the engine remembers.
@@ -39,7 +42,8 @@ pub trait Store: Send + Sync {
     async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxRow>, StoreError>;
 
     /// Remembers how far a mailbox has been listed (all fields but id, account, name and UIDVALIDITY) and marks messages
-    /// as [`Store::mark`] does, in one commit: either all of it is remembered or nothing.
+    /// as [`Store::mark`] does, in one commit: either all of it is remembered or nothing. [`MailboxRow::quiet`] is
+    /// remembered only if no message of the mailbox is pending, discarded, or waits for its removal to be tried again.
     async fn record_listing(
         &self,
         lease: &Lease,
@@ -51,8 +55,37 @@ pub trait Store: Send + Sync {
     /// What is known about the messages of a mailbox.
     async fn ledger(&self, mailbox: MailboxId) -> Result<Vec<Entry>, StoreError>;
 
+    /// The same, packed, and without the fingerprints if they are not asked for.
+    async fn packed_ledger(&self, mailbox: MailboxId, fingerprints: bool) -> Result<Ledger, StoreError> {
+        let mut ledger = if fingerprints { Ledger::default() } else { Ledger::without_fingerprints() };
+        let mut entries = self.ledger(mailbox).await?;
+        entries.sort_unstable_by_key(|entry| (entry.key, entry.generation));
+        entries.into_iter().for_each(|entry| ledger.push(entry));
+        Ok(ledger)
+    }
+
+    /// What is known about some messages of a mailbox, all generations, in the order of their keys.
+    async fn entries(&self, mailbox: MailboxId, keys: &[Key]) -> Result<Vec<Entry>, StoreError> {
+        let wanted: BTreeSet<Key> = keys.iter().copied().collect();
+        let mut entries = self.ledger(mailbox).await?;
+        entries.retain(|entry| wanted.contains(&entry.key));
+        Ok(entries)
+    }
+
     /// The deliveries of an account's unfinished messages, those recipients that have theirs included.
     async fn unfinished(&self, account: AccountId) -> Result<Vec<DeliveryRow>, StoreError>;
+
+    /// What was noted of all deliveries that are staged and not settled, of all accounts.
+    async fn staged(&self) -> Result<Vec<Note>, StoreError> {
+        let mut staged = Vec::new();
+        for account in self.accounts().await? {
+            staged.extend(self.unfinished(account.id).await?.into_iter().filter_map(|row| match row.step {
+                Step::Staged(note) => Some(note),
+                _ => None,
+            }));
+        }
+        Ok(staged)
+    }
 
     /// Deliveries begin: messages become pending, and each recipient's step is remembered (one that is delivered or
     /// parked already stays so). Rows of recipients that are not named here and not delivered are dropped: the account
@@ -122,6 +155,25 @@ pub trait Store: Send + Sync {
 
     /// Remembers a check; the newest 100 of each account are kept.
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError>;
+
+    /// A check has ended: [`Store::record_health`], [`Store::record_run`] and, for what it listed last,
+    /// [`Store::record_listing`] without messages, at once.
+    ///
+    /// Where nothing went wrong and nothing happened (no error, nothing retrieved, delivered, deferred, parked or removed),
+    /// a power failure may undo it: the account is checked again then, as if that check had not been.
+    async fn record_check(
+        &self,
+        lease: &Lease,
+        health: &Health,
+        run: &RunRow,
+        listings: &[MailboxRow],
+    ) -> Result<(), StoreError> {
+        for mailbox in listings {
+            self.record_listing(lease, mailbox, &[], Mark::Done).await?;
+        }
+        self.record_health(lease, health).await?;
+        self.record_run(lease, run).await
+    }
 
     /// The newest checks of an account, newest first.
     async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError>;

@@ -2,12 +2,13 @@
 //!
 //! One thread writes. What is queued while it commits goes into its next commit, so a commit's fsync is shared by all who
 //! wait and nobody waits for a timer. Two threads read. The database is in WAL mode with `synchronous=FULL`: a change is
-//! on the disk when its method returns.
+//! on the disk when its method returns, but for the end of a check in which nothing happened
+//! ([`Store::record_check`]), which costs no fsync.
 //!
 //! | file in the directory | what it is |
 //! |---|---|
 //! | `state.db`, `state.db-wal`, `state.db-shm` | the database |
-//! | `lock` | held by the process that has it open, whose id is in it |
+//! | `lock` | held by the process that has it open, whose id is in it; empty after an end in order |
 
 mod accounts;
 mod directory;
@@ -25,7 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connectord_account::{Entry, Key, State};
+use connectord_account::{Entry, Key, Ledger, State};
+use connectord_delivery::Note;
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::memory::Message;
 use connectord_store::{
@@ -37,7 +39,7 @@ use tokio::sync::oneshot;
 
 use self::fault::Fault;
 use self::leases::Leases;
-use self::threads::{Counters, Job, Link, Source, Threads};
+use self::threads::{Counters, Durability, Job, Link, Source, Threads};
 
 /// How long a retired account is remembered.
 const RETIRED: i64 = 90 * 86_400;
@@ -102,11 +104,12 @@ impl SqliteStore {
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let during = "opening the state";
         let directory = directory.as_ref().to_owned();
-        let lock = Arc::new(directory::take(&directory)?);
+        let lock = directory::take(&directory)?;
         let path = directory.join("state.db");
         schema::make_file(&path)?;
-        // The last connection to close removes the WAL: when there is one, nobody closed.
-        let unclean = std::fs::metadata(directory.join("state.db-wal")).is_ok_and(|wal| wal.len() > 0);
+        // Whoever ends in order takes its mark out of the lock, and leaves a WAL only when nothing in it matters much.
+        let unclean = lock.was_held && std::fs::metadata(directory.join("state.db-wal")).is_ok_and(|wal| wal.len() > 0);
+        let lock = Arc::new(lock.file);
         let source = Source { path, busy_timeout: options.busy_timeout, read_only: false };
         let link = || -> Result<_, Fault> {
             let mut writer = Link::new(source.clone())?;
@@ -115,8 +118,8 @@ impl SqliteStore {
             let sql = "SELECT value FROM meta WHERE name = 'instance'";
             let instance = connection.query_row(sql, [], |row| row.get(0))?;
             let clock = accounts::last_tick(connection)?.map_or(i64::MIN, |tick| tick.0);
-            let reader = || Link::new(Source { read_only: true, ..source.clone() });
-            let readers = (0..options.readers.max(1)).map(|_| reader()).collect::<Result<Vec<_>, _>>()?;
+            let reader = |_| Link::unconnected(Source { read_only: true, ..source.clone() });
+            let readers = (0..options.readers.max(1)).map(reader).collect();
             let checker = if unclean { Some(source.connect()?) } else { None };
             Ok((writer, readers, checker, instance, clock))
         };
@@ -229,9 +232,19 @@ impl SqliteStore {
         lease: Option<&Lease>,
         act: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.write_with(Durability::Now, during, lease, act).await
+    }
+
+    async fn write_with<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        during: &'static str,
+        lease: Option<&Lease>,
+        act: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let sender = self.threads().as_ref().map(|threads| threads.write.clone()).ok_or(StoreError::Closed)?;
         let in_flight = lease.map(|lease| self.leases.enter(lease)).transpose()?;
-        let (request, answer) = Job::request(during, in_flight, act);
+        let (request, answer) = Job::request(during, durability, in_flight, act);
         sender.send(request).await.map_err(|_| StoreError::Closed)?;
         // The thread died with the answer: nobody knows.
         let lost = |_| Err(StoreError::Failed { during, text: "the writer ended".to_owned() });
@@ -245,7 +258,7 @@ impl SqliteStore {
         act: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let sender = self.threads().as_ref().map(|threads| threads.read.clone()).ok_or(StoreError::Closed)?;
-        let (request, answer) = Job::request(during, None, act);
+        let (request, answer) = Job::request(during, Durability::Later, None, act);
         sender.send(request).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -298,6 +311,7 @@ fn change<T>(
 
 /// What a person decides about a message; nothing when it is unknown.
 fn decide(connection: &Connection, message: MessageRef, decision: fn(&mut Message) -> bool) -> Result<bool, Fault> {
+    accounts::disturb(connection, message.mailbox)?;
     match messages::load(connection, message)? {
         Some(_) => change(connection, message, |message| Ok(decision(message))),
         None => Ok(false),
@@ -323,8 +337,13 @@ fn mark(
 #[async_trait]
 impl Store for SqliteStore {
     async fn open_account(&self, address: &str) -> Result<AccountRow, StoreError> {
-        let address = address.to_lowercase();
-        self.write("opening an account", None, move |connection| accounts::open_account(connection, &address)).await
+        let during = "opening an account";
+        let address: Arc<str> = address.to_lowercase().into();
+        let known = Arc::clone(&address);
+        if let Some(known) = self.read(during, move |connection| accounts::find_account(connection, &known)).await? {
+            return Ok(known);
+        }
+        self.write(during, None, move |connection| accounts::open_account(connection, &address)).await
     }
 
     async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
@@ -354,9 +373,17 @@ impl Store for SqliteStore {
     }
 
     async fn open_mailbox(&self, lease: &Lease, name: &str, uid_validity: u32) -> Result<MailboxRow, StoreError> {
-        let (account, name) = (lease.account, name.to_owned());
+        let during = "opening a mailbox";
+        let (account, name): (_, Arc<str>) = (lease.account, name.into());
+        // Nothing changes under a lost lease, and nothing is told either.
+        drop(self.leases.enter(lease)?);
+        let known = Arc::clone(&name);
+        let find = move |connection: &Connection| accounts::find_mailbox(connection, account, &known, uid_validity);
+        if let Some(known) = self.read(during, find).await? {
+            return Ok(known);
+        }
         let act = move |connection: &Connection| accounts::open_mailbox(connection, account, &name, uid_validity);
-        self.write("opening a mailbox", Some(lease), act).await
+        self.write(during, Some(lease), act).await
     }
 
     async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxRow>, StoreError> {
@@ -387,6 +414,17 @@ impl Store for SqliteStore {
         self.read("reading the ledger", act).await
     }
 
+    async fn packed_ledger(&self, mailbox: MailboxId, fingerprints: bool) -> Result<Ledger, StoreError> {
+        let act = move |connection: &Connection| Ok(messages::packed_ledger(connection, mailbox, fingerprints)?);
+        self.read("reading the ledger", act).await
+    }
+
+    async fn entries(&self, mailbox: MailboxId, keys: &[Key]) -> Result<Vec<Entry>, StoreError> {
+        let keys = keys.to_vec();
+        let act = move |connection: &Connection| Ok(messages::entries(connection, mailbox, &keys)?);
+        self.read("looking messages up", act).await
+    }
+
     async fn unfinished(&self, account: AccountId) -> Result<Vec<DeliveryRow>, StoreError> {
         let act = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(
@@ -407,6 +445,10 @@ impl Store for SqliteStore {
             Ok(rows.collect::<Result<_, _>>()?)
         };
         self.read("reading unfinished deliveries", act).await
+    }
+
+    async fn staged(&self) -> Result<Vec<Note>, StoreError> {
+        self.read("reading unfinished deliveries", |connection| Ok(messages::staged(connection)?)).await
     }
 
     async fn begin(&self, lease: &Lease, messages: &[Begin], now: UnixTime) -> Result<(), StoreError> {
@@ -542,6 +584,29 @@ impl Store for SqliteStore {
         let (account, run) = (lease.account, run.clone());
         let act = move |connection: &Connection| accounts::record_run(connection, account, &run, RUNS);
         self.write("recording a check", Some(lease), act).await
+    }
+
+    async fn record_check(
+        &self,
+        lease: &Lease,
+        health: &Health,
+        run: &RunRow,
+        listings: &[MailboxRow],
+    ) -> Result<(), StoreError> {
+        if let Some(now) = listings.iter().filter_map(|mailbox| mailbox.last_listed).max() {
+            self.told(now);
+        }
+        let durability = if run.is_uneventful() { Durability::Later } else { Durability::Now };
+        let (account, health, run, listings) = (lease.account, health.clone(), run.clone(), listings.to_vec());
+        let act = move |connection: &Connection| {
+            accounts::owned(connection, account, listings.iter().map(|mailbox| mailbox.id))?;
+            for mailbox in &listings {
+                accounts::record_mailbox(connection, mailbox)?;
+            }
+            accounts::record_health(connection, account, &health)?;
+            accounts::record_run(connection, account, &run, RUNS)
+        };
+        self.write_with(durability, "recording a check", Some(lease), act).await
     }
 
     async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {

@@ -130,6 +130,38 @@ async fn closing_leaves_one_file_and_nobody_else_may_read_it() {
 }
 
 #[tokio::test]
+async fn what_an_uneventful_check_left_is_there_after_an_end_in_order_and_after_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let store = open(&path);
+    let account = store.open_account("ann@example.org").await.unwrap().id;
+    store.close().await;
+    for checks in 1..=3 {
+        let store = open(&path);
+        let lease = store.lease(account).await.unwrap();
+        let run = connectord_store::RunRow { started: NOW, listed: checks, ..Default::default() };
+        store.record_check(&lease, &connectord_store::Health::default(), &run, &[]).await.unwrap();
+        assert_eq!(store.runs(account, 9).await.unwrap().len() as u64, checks);
+        // As a kill leaves it.
+        let killed = directory.path().join(format!("killed-{checks}"));
+        std::fs::create_dir(&killed).unwrap();
+        for name in ["state.db", "state.db-wal", "lock"] {
+            std::fs::copy(path.join(name), killed.join(name)).unwrap();
+        }
+        assert_eq!(open(&killed).runs(account, 9).await.unwrap().len() as u64, checks);
+        drop(lease);
+        store.close().await;
+        assert_eq!(std::fs::metadata(path.join("lock")).unwrap().len(), 0, "it says that it ended in order");
+    }
+    // What must last takes the rest along.
+    let store = open(&path);
+    store.tick(NOW).await.unwrap();
+    store.close().await;
+    assert!(!path.join("state.db-wal").exists());
+    assert_eq!(open(&path).runs(account, 9).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn its_instance_is_made_once() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path().join("a"));
@@ -155,9 +187,9 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let change =
         |sql: &str| rusqlite::Connection::open(directory.path().join("state.db")).unwrap().execute_batch(sql).unwrap();
     change("PRAGMA user_version = 99");
-    let newer = StoreError::NewerSchema { found: 99, known: 3 };
+    let newer = StoreError::NewerSchema { found: 99, known: 4 };
     assert_eq!(SqliteStore::open(directory.path(), Options::default()).err(), Some(newer));
-    change("PRAGMA user_version = 3");
+    change("PRAGMA user_version = 4");
     open(directory.path());
 }
 
@@ -169,7 +201,7 @@ async fn a_state_of_the_first_schema_learns_to_remember_what_was_told() {
     state
         .execute_batch(
             "DROP TABLE notice; ALTER TABLE trouble DROP COLUMN anyway; ALTER TABLE run DROP COLUMN repeated;
-             PRAGMA user_version = 1",
+             ALTER TABLE mailbox DROP COLUMN quiet; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(state);

@@ -27,6 +27,7 @@ pub const LEVELS: &[(&str, u8)] = &[
     ("stores", 3),
     ("filters", 4),
     ("deliveries", 4),
+    ("quarantine", 4),
     ("setup", 4),
     ("migrate", 4),
     ("engine", 5),

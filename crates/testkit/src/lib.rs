@@ -8,7 +8,8 @@
 //! |---|---|
 //! | a private CA, server certificates, rustls configurations (from `connectord-sample`) | [`Certificates`] |
 //! | Dovecot 2.3: POP3, IMAP, LMTP with Sieve | [`Dovecot`], [`DovecotOptions`], [`Service`] |
-//! | a second POP3 and IMAP server | [`Mailutils`] |
+//! | more POP3 and IMAP servers | [`Mailutils`], [`Cyrus`], [`Courier`] |
+//! | an IMAP server from PyPI | [`Pymap`] |
 //! | a dialogue played line by line | [`Script`], [`ScriptServer`] |
 //! | small whole servers with counters and misbehaviour | [`servers::Pop3Server`], [`servers::ImapServer`] |
 //! | cuts, stalls, delays, drips in front of any server | [`FaultProxy`], [`Faults`], [`Fault`], [`Cut`] |
@@ -31,17 +32,25 @@ pub mod house;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod walk;
 
+mod courier;
+mod cyrus;
 mod dovecot;
 mod maildir;
 mod mailutils;
 mod process;
 mod proxy;
+mod pypi;
 mod replay;
 mod script;
+mod talk;
+mod unpacked;
 
 pub use connectord_sample::{Certificates, Message, corpus, servers};
+pub use courier::Courier;
+pub use cyrus::Cyrus;
 pub use dovecot::{Dovecot, DovecotOptions, Service};
 pub use mailutils::Mailutils;
 pub use proxy::{Cut, Direction, Fault, FaultProxy, Faults};
+pub use pypi::Pymap;
 pub use replay::replay_corpus;
 pub use script::{Script, ScriptServer};

@@ -195,7 +195,7 @@ impl Drop for Mailutils {
 }
 
 /// crypt(3)'s SHA-512 of the password, which goes to openssl by its standard input.
-fn hash(password: &str) -> String {
+pub(crate) fn hash(password: &str) -> String {
     let run = || -> std::io::Result<String> {
         let mut child = Command::new("/usr/bin/openssl")
             .args(["passwd", "-6", "-stdin"])

@@ -7,6 +7,11 @@ use connectord_testkit::replay;
 
 replay!(dot_stuffing, connectord_wire::fuzzing::dot_stuffing);
 replay!(header_fields, connectord_mail::fuzzing::header_fields);
+replay!(received, connectord_mail::fuzzing::received);
+replay!(authentication_results, connectord_mail::fuzzing::authentication_results);
+replay!(relay, connectord_mail::fuzzing::relay);
+replay!(attachments, connectord_filter::fuzzing::attachments);
+replay!(edits, connectord_filter::fuzzing::edits);
 replay!(sasl_challenge, connectord_sasl::fuzzing::challenge);
 replay!(pop3_reply, connectord_pop3::fuzzing::reply);
 replay!(pop3_session, connectord_pop3::fuzzing::session);
@@ -16,6 +21,10 @@ replay!(imap_utf7, connectord_imap::fuzzing::utf7);
 replay!(imap_differential, same_meaning);
 replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
 replay!(lmtp_session, connectord_lmtp::fuzzing::session);
+replay!(proxy_answer, connectord_net::fuzzing::proxy_answer);
+replay!(certificate, connectord_net::fuzzing::certificate);
+replay!(config, connectord_config::fuzzing::config);
+replay!(config_values, connectord_config::fuzzing::values);
 
 fn same_meaning(data: &[u8]) {
     differential::same_meaning(data);

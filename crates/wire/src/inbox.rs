@@ -10,6 +10,9 @@ pub struct Inbox {
     closed: bool,
 }
 
+/// Room that an empty inbox may keep, in octets.
+const KEPT: usize = 1024;
+
 /// A line passed its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line of more than {limit} octets")]
@@ -28,6 +31,10 @@ impl Inbox {
     pub fn extend(&mut self, octets: &[u8]) {
         if octets.is_empty() {
             self.closed = true;
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT && octets.len() < KEPT {
+            // After much came little: a connection that now waits for hours shall not own the room that much took.
+            self.buffer = BytesMut::new();
         }
         self.buffer.extend_from_slice(octets);
     }

@@ -137,14 +137,19 @@ impl Installation {
     /// The user's messages as they were at the server, and no other file left behind.
     pub(crate) fn mail(&self, user: &str) -> Sums {
         // A daemon that runs takes away the marker of a batch a moment after its messages can be seen.
-        let leftovers = || std::fs::read_dir(self.maildir(user).join("tmp")).map_or(0, Iterator::count);
+        let leftovers = || names_in(&self.maildir(user).join("tmp"));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while leftovers() > 0 && Instant::now() < deadline {
+        while !leftovers().is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(leftovers(), 0, "files in tmp/ of {user}");
+        assert_eq!(leftovers(), [""; 0], "files in tmp/ of {user}");
         Sums::of(self.files(user).iter().map(|file| without_trace(&std::fs::read(file).unwrap())))
     }
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// The messages in `new/` and `cur/`; none if there is no Maildir.

@@ -136,6 +136,7 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
     let ca_file = existing_file(section, "ca_file");
     let (removals_per_session, initial_response) =
         (section.integer("removals_per_session"), section.flag("initial_response"));
+    let connections = section.integer("connections");
     let (address, deliver_to) = (address?.into_inner(), deliver_to?);
     let account = Account::new(&address, protocol?, endpoint?, deliver_to.first()?);
     Some(Account {
@@ -162,6 +163,7 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
         proxy: checked.proxy,
         trusted_relays: checked.trusted_relays,
         removals_per_session: removals_per_session.unwrap_or(account.removals_per_session),
+        connections,
         initial_response: initial_response.is_none_or(Spanned::into_inner),
         ..account
     })
@@ -445,6 +447,9 @@ fn imap_only(section: Section<'_, '_>) {
     }
     if is_true("mark_seen") {
         problem("mark_seen", "POP3 cannot mark messages: remove mark_seen, or use protocol = \"imap\"");
+    }
+    if section.has("connections") {
+        problem("connections", "POP3 locks the mailbox: remove connections, or use protocol = \"imap\"");
     }
     let by = section.raw("delete_by").map(Spanned::get_ref);
     if matches!(by, Some(DeValue::String(by)) if by != "expunge") {

@@ -1,8 +1,12 @@
+use std::io;
+
 use connectord_delivery::Note;
 use connectord_mail::{DeliveryId, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use super::disk::DiskDir;
 use super::shelf::Where;
+use super::write::{self, Digest256};
 
 /// Notes are at most this long ([`Note`]).
 const MAX_NOTE: usize = 1024;
@@ -29,9 +33,11 @@ pub(super) struct StagedRow {
     pub(super) batch: String,
     #[serde(rename = "s")]
     pub(super) size_octets: u64,
-    /// SHA-256 of the file, in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal; with `rest_from`, of its octets before that and the SHA-256 of the rest.
     #[serde(rename = "h")]
     pub(super) digest: String,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(super) rest_from: Option<u64>,
     #[serde(rename = "o")]
     pub(super) boot: String,
     /// Device and inode of `tmp/`.
@@ -39,6 +45,14 @@ pub(super) struct StagedRow {
     pub(super) tmp: (u64, u64),
     #[serde(rename = "w")]
     pub(super) written_at: UnixTime,
+}
+
+impl StagedRow {
+    /// Whether a file is the one that was staged.
+    pub(super) fn is(&self, dir: &dyn DiskDir, name: &str) -> io::Result<bool> {
+        let digest = Digest256 { hex: self.digest.clone(), rest_from: self.rest_from };
+        write::is(dir, name, self.size_octets, &digest)
+    }
 }
 
 impl Row {
@@ -125,6 +139,7 @@ mod tests {
                 batch: "b".repeat(24),
                 size_octets: u64::MAX,
                 digest: "f".repeat(64),
+                rest_from: Some(u64::MAX),
                 boot: "0".repeat(36),
                 tmp: (u64::MAX, u64::MAX),
                 written_at: UnixTime(1_795_000_000),

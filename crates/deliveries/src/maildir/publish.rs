@@ -6,14 +6,15 @@ use std::sync::Arc;
 use connectord_delivery::{Failure, FailureKind, Outcome};
 
 use super::note::Row;
+use super::quota;
 use super::shelf::Shelf;
 use super::stage::{Held, Ready, unlink};
-use super::{quota, write};
 use crate::{pool, trouble};
 
 /// Publishes a batch's files in one Maildir, in order, and answers for each.
 pub(super) fn publish(held: &Arc<Held>, ready: Vec<(usize, Ready)>) -> Vec<(usize, Outcome)> {
     let shelf = &held.shelf;
+    let _changing = held.names.lock();
     let moved: Vec<_> = ready
         .into_iter()
         .map(|(place, ready)| {
@@ -73,9 +74,9 @@ pub(super) fn rename(shelf: &Shelf, name: &str, row: &Row) -> Result<Moved, Fail
     match shelf.tmp.rename_into(name, &*shelf.new, &row.target) {
         Ok(()) => Ok(Moved::Now),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let found = write::digest_of(&*shelf.new, &row.target).map_err(fail)?;
-            let ours = row.staged.as_ref().is_some_and(|staged| found == (staged.size_octets, staged.digest.clone()));
-            if !ours {
+            let ours =
+                row.staged.as_ref().map(|staged| staged.is(&*shelf.new, &row.target)).transpose().map_err(fail)?;
+            if ours != Some(true) {
                 let text = format!("another file has the name new/{} (in {})", row.target, shelf.path);
                 return Err(Failure::new(FailureKind::Transient, text));
             }

@@ -9,7 +9,6 @@ use super::note::{Batch, Row, StagedRow};
 use super::publish::{self, Moved};
 use super::shelf::{Part, Shelf};
 use super::stage::unlink;
-use super::write;
 use crate::trouble;
 
 /// A row older than this proves nothing: Dovecot and others clean `tmp/` after 36 hours.
@@ -84,13 +83,13 @@ fn find(
             Part::New => name_anew(shelf, id, &found, &name),
         };
     }
-    match write::digest_of(&*shelf.tmp, &name) {
-        Ok(found) if found == (staged.size_octets, staged.digest.clone()) => match publish::rename(shelf, &name, row) {
+    match staged.is(&*shelf.tmp, &name) {
+        Ok(true) => match publish::rename(shelf, &name, row) {
             Ok(Moved::Now | Moved::Before) => Found::Published,
             Err(failure) => Found::Settled(Recalled::Wait(failure)),
         },
         // It is there, so it was not moved. It is left to the sweep: gone, it would look as if it had been moved.
-        Ok(_) => Found::Settled(Recalled::Absent),
+        Ok(false) => Found::Settled(Recalled::Absent),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Found::Settled(if was_published(disk, shelf, staged) {
                 Recalled::Delivered { detail: format!("{}, taken by a reader", row.target) }

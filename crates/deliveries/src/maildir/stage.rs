@@ -17,11 +17,12 @@ use super::quota::Quota;
 use super::shelf::{Part, Shelf, Where};
 use super::write;
 use crate::local::Buffers;
-use crate::pool::Writer;
+use crate::pool::{Names, Writer};
 use crate::{DiskPool, trouble};
 
-/// Threads that write one batch; more syncs at once bring disks little.
-const LANES: usize = 16;
+/// Threads that write one batch; more syncs at once bring disks little. Fewer than a place may have, so that the batch
+/// before is published meanwhile.
+const LANES: usize = 12;
 
 /// One Maildir while a batch is under way in it. Dropping it takes away what was not published.
 pub(super) struct Held {
@@ -30,8 +31,13 @@ pub(super) struct Held {
     pub(super) batch: Batch,
     /// What is in `tmp/`.
     pub(super) made: Mutex<Made>,
+    /// Held for whatever changes names in `new/` or syncs a directory: a sync that fails, or that comes between a rename
+    /// and its own, must not be another batch's.
+    pub(super) names: Names,
     pool: DiskPool,
-    writer: Option<Writer>,
+    /// Given back when all is in `tmp/`, so that the next batch is written while this one is published; kept to the end
+    /// where a quota counts what was published.
+    writer: Mutex<Option<Writer>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,24 +48,33 @@ pub(super) struct Made {
 
 impl Held {
     pub(super) fn new(at: Where, shelf: Shelf, batch: Batch, pool: DiskPool, writer: Writer) -> Self {
-        Self { at, shelf, batch, made: Mutex::default(), pool, writer: Some(writer) }
+        let names = writer.names();
+        Self { at, shelf, batch, made: Mutex::default(), names, pool, writer: Mutex::new(Some(writer)) }
     }
 
     pub(super) fn made<T>(&self, change: impl FnOnce(&mut Made) -> T) -> T {
         change(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets the next batch begin.
+    fn give_turn(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(writer);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let made = std::mem::take(self.made.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let writer = self.writer.take();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if !made.marker && made.files.is_empty() {
             return;
         }
-        let (shelf, batch) = (self.shelf.clone(), self.batch.clone());
+        let (shelf, batch, names) = (self.shelf.clone(), self.batch.clone(), self.names.clone());
         self.pool.submit(&self.at.mailbox, move || {
+            let changing = names.lock();
             undo(&shelf, &batch, made);
+            drop(changing);
             drop(writer);
         });
     }
@@ -122,7 +137,7 @@ pub(super) fn stage(held: Held, parcels: Vec<(usize, Parcel)>, means: Means, ans
     let lanes = parcels.len().clamp(1, LANES.min(pool.threads()));
     pool.clone().submit(&share.clone(), move || {
         let (boot, now) = (means.disk.boot_id(), means.disk.now());
-        let results = begin(&held, &parcels, &means);
+        let (results, counted) = begin(&held, &parcels, &means);
         let work = Arc::new(Work {
             held: Arc::new(held),
             parcels,
@@ -130,14 +145,18 @@ pub(super) fn stage(held: Held, parcels: Vec<(usize, Parcel)>, means: Means, ans
             boot,
             now,
             results,
+            counted,
             next: AtomicUsize::new(0),
             lanes_left: AtomicUsize::new(lanes),
             answer: Mutex::new(Some(answer)),
         });
-        for _ in 1..lanes {
-            let work = work.clone();
-            pool.submit(&share, move || work.lane());
-        }
+        pool.submit_all(
+            &share,
+            (1..lanes).map(|_| {
+                let work = work.clone();
+                Box::new(move || work.lane()) as Box<dyn FnOnce() + Send>
+            }),
+        );
         work.lane();
     });
 }
@@ -149,13 +168,16 @@ struct Work {
     boot: String,
     now: UnixTime,
     results: Vec<OnceLock<Result<Ready, Failure>>>,
+    /// There is a quota.
+    counted: bool,
     next: AtomicUsize,
     lanes_left: AtomicUsize,
     answer: Mutex<Option<oneshot::Sender<Staged>>>,
 }
 
-/// Before the files: what needs none, and the marker.
-fn begin(held: &Held, parcels: &[(usize, Parcel)], means: &Means) -> Vec<OnceLock<Result<Ready, Failure>>> {
+/// Before the files: what needs none, and the marker. Says whether there is a quota as well.
+fn begin(held: &Held, parcels: &[(usize, Parcel)], means: &Means) -> (Vec<OnceLock<Result<Ready, Failure>>>, bool) {
+    let _changing = held.names.lock();
     let results: Vec<_> = parcels.iter().map(|_| OnceLock::new()).collect();
     let settle = |at: usize, result| {
         let _ = results[at].set(result);
@@ -193,9 +215,8 @@ fn begin(held: &Held, parcels: &[(usize, Parcel)], means: &Means) -> Vec<OnceLoc
             Err(failure) => (0..parcels.len()).for_each(|at| settle(at, Err(failure.clone()))),
         }
     }
-    if means.quota
-        && let Some(quota) = Quota::read(&*held.shelf.root)
-    {
+    let quota = if means.quota { Quota::read(&*held.shelf.root) } else { None };
+    if let Some(quota) = quota {
         for at in over_quota(quota, held, parcels, &results) {
             let text = format!("the mailbox is over its quota (maildirsize of {})", held.at.mailbox);
             settle(at, Err(Failure::new(FailureKind::OverQuota, text)));
@@ -206,7 +227,7 @@ fn begin(held: &Held, parcels: &[(usize, Parcel)], means: &Means) -> Vec<OnceLoc
     {
         (0..parcels.len()).for_each(|at| settle(at, Err(failure.clone())));
     }
-    results
+    (results, quota.is_some())
 }
 
 fn earlier(shelf: &Shelf, ids: &HashSet<DeliveryId>) -> Result<HashMap<DeliveryId, (Part, String)>, Failure> {
@@ -292,7 +313,8 @@ impl Work {
             instance: held.batch.instance.clone(),
             batch: held.batch.number.clone(),
             size_octets: written.size_octets,
-            digest: written.digest,
+            digest: written.digest.hex,
+            rest_from: written.digest.rest_from,
             boot: self.boot.clone(),
             tmp: held.shelf.place,
             written_at: self.now,
@@ -304,8 +326,12 @@ impl Work {
         let synced = if self.held.made(|made| made.files.is_empty()) {
             Ok(())
         } else {
+            let _syncing = self.held.names.lock();
             self.held.shelf.tmp.sync().map_err(|error| trouble::failure("syncing tmp", &self.held.shelf.path, &error))
         };
+        if !self.counted {
+            self.held.give_turn();
+        }
         let results = self.parcels.iter().zip(&self.results).map(|((place, _), result)| {
             let result = result.get().cloned().unwrap_or_else(|| Err(trouble::panicked("writing a message")));
             let result = match result {

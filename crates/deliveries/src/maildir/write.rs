@@ -16,7 +16,16 @@ pub(super) struct Written {
     pub(super) size_octets: u64,
     /// The size with every line end as CRLF, as Dovecot counts it.
     pub(super) crlf_octets: u64,
-    pub(super) digest: String,
+    pub(super) digest: Digest256,
+}
+
+/// SHA-256 of a file: of all of it, or of its beginning and the digest of the rest, which was known already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digest256 {
+    /// In hexadecimal.
+    pub(super) hex: String,
+    /// Where the rest begins, if it was digested apart.
+    pub(super) rest_from: Option<u64>,
 }
 
 /// Writes and syncs `tmp/<name>`. On failure the file may be there, whole or not.
@@ -33,8 +42,8 @@ pub(super) fn write(shelf: &Shelf, name: &str, parcel: &Parcel, buffers: &mut Bu
     .map_err(|error| fail("making the file", error))?;
 
     let mut sink = Sink::new(&mut *file);
-    local::copy(parcel, buffers, &mut |piece| sink.put(piece)).map_err(|broken| broken.failure(&path()))?;
-    let written = sink.finish();
+    let known = local::copy_digested(parcel, buffers, &mut |piece, own| sink.put(piece, own));
+    let written = sink.finish(known.map_err(|broken| broken.failure(&path()))?);
 
     pool::beat();
     set_owner(shelf, &mut *file).map_err(|error| fail("setting the mode of the file", error))?;
@@ -47,16 +56,27 @@ pub(super) fn write(shelf: &Shelf, name: &str, parcel: &Parcel, buffers: &mut Bu
     Ok(written)
 }
 
-/// Size and digest of a file that is there.
-pub(super) fn digest_of(dir: &dyn DiskDir, name: &str) -> io::Result<(u64, String)> {
+/// Whether a file that is there has this size and digest.
+pub(super) fn is(dir: &dyn DiskDir, name: &str, size_octets: u64, wanted: &Digest256) -> io::Result<bool> {
     let mut file = dir.open_file(name)?;
-    let (mut digest, mut size, mut block) = (Sha256::new(), 0u64, vec![0; local::BLOCK]);
+    let (mut digest, mut rest) = (Sha256::new(), wanted.rest_from.map(|_| Sha256::new()));
+    let (mut size, mut block) = (0u64, vec![0; local::BLOCK]);
     loop {
         match file.read(&mut block) {
-            Ok(0) => return Ok((size, hex(&digest.finalize()))),
+            Ok(0) => {
+                if let Some(rest) = rest {
+                    digest.update(rest.finalize());
+                }
+                return Ok(size == size_octets && hex(&digest.finalize()) == wanted.hex);
+            }
             Ok(count) => {
                 pool::beat();
-                digest.update(&block[..count]);
+                let left = wanted.rest_from.map_or(u64::MAX, |from| from.saturating_sub(size));
+                let own = usize::try_from(left).unwrap_or(usize::MAX).min(count);
+                digest.update(&block[..own]);
+                if let Some(rest) = &mut rest {
+                    rest.update(&block[own..count]);
+                }
                 size += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -92,7 +112,8 @@ impl<'a> Sink<'a> {
         Self { file, digest: Sha256::new(), size_octets: 0, bare_lf: 0, after_cr: false }
     }
 
-    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+    /// Of the piece `own` octets are to be digested.
+    fn put(&mut self, piece: &[u8], own: usize) -> io::Result<()> {
         let mut rest = piece;
         while !rest.is_empty() {
             match self.file.write(rest) {
@@ -102,7 +123,7 @@ impl<'a> Sink<'a> {
                 Err(error) => return Err(error),
             }
         }
-        self.digest.update(piece);
+        self.digest.update(&piece[..own]);
         self.size_octets += piece.len() as u64;
         for at in memchr::memchr_iter(b'\n', piece) {
             let after_cr = if at == 0 { self.after_cr } else { piece[at - 1] == b'\r' };
@@ -112,11 +133,15 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Written {
+    /// `known` is where the octets begin that were not to be digested, and their digest.
+    fn finish(mut self, known: Option<(u64, [u8; 32])>) -> Written {
+        if let Some((_, rest)) = known {
+            self.digest.update(rest);
+        }
         Written {
             size_octets: self.size_octets,
             crlf_octets: self.size_octets + self.bare_lf,
-            digest: hex(&self.digest.finalize()),
+            digest: Digest256 { hex: hex(&self.digest.finalize()), rest_from: known.map(|(from, _)| from) },
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use connectord_account::{Decision, Entry, Key, Listed, Oversize, Planner, Start, State, Verify};
-use connectord_imap::{Body, Event, FetchItems, Refusal, Section, Selected, Uid, UidSearch, UidSet};
+use connectord_account::{Decision, Entry, Key, Ledger, Listed, Oversize, Planner, Start, State, Verify};
+use connectord_imap::{Body, CommandId, Event, FetchItems, Refusal, Section, Selected, Uid, UidSearch, UidSet};
 use connectord_mail::UnixTime;
 use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
 use tracing::warn;
 
+use super::calm::MANY_NEW;
+use super::wants::Wants;
 use super::{ImapRun, chunks, name, reference};
 use crate::mailbox::{Prints, Wanted, newest_first, too_large};
 use crate::pipeline::name_of;
@@ -30,7 +32,7 @@ const SIZES_AT_ONCE: usize = 5000;
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) messages: u64,
-    pub(super) wanted: HashMap<Uid, Wanted>,
+    pub(super) wanted: Wants,
     pub(super) due: Vec<Uid>,
     /// Due, and only their headers ever said which messages they are: they are compared whole first.
     pub(super) doubtful: Vec<(Uid, Entry)>,
@@ -40,6 +42,8 @@ pub(super) struct Work {
     pub(super) covers_all: bool,
     /// Known messages that had been missing from an earlier listing.
     pub(super) returned: Vec<(Key, u16)>,
+    /// Something was due, doubtful, returned or recognised: this was no quiet listing.
+    pub(super) busy: bool,
 }
 
 /// The header of a message.
@@ -57,40 +61,34 @@ impl ImapRun<'_> {
         &mut self,
         mailbox: &MailboxRow,
     ) -> Result<Vec<(MailboxRow, Vec<Entry>)>, RunError> {
-        let run = self.run;
-        let store = &run.site.store;
         let mut found = Vec::new();
-        for row in store.mailboxes(run.account.id).await? {
+        for row in &self.known {
             let same = row.name == mailbox.name && row.id != mailbox.id;
             if same && (mailbox.first_listed.is_none() || row.last_listed > mailbox.last_listed) {
-                let entries = store.ledger(row.id).await?;
+                let entries = self.run.site.store.ledger(row.id).await?;
                 if row.first_listed.is_some() || !entries.is_empty() {
-                    found.push((row, entries));
+                    found.push((row.clone(), entries));
                 }
             }
         }
         Ok(found)
     }
 
-    /// What is there, and what to do with it. With nothing new no listing is asked for.
+    /// What is there, and what to do with it. With nothing new no listing is asked for. `searching` is the search of the
+    /// whole mailbox that was sent along when it was opened; without a `ledger` nothing is to be done about what was listed
+    /// before, and only what is known of the new messages is looked up.
     pub(super) async fn list(
         &mut self,
-        planner: &mut Planner,
         mailbox: &MailboxRow,
         selected: &Selected,
-        renumbered: bool,
-    ) -> Result<Work, RunError> {
+        searching: Option<CommandId>,
+        full: bool,
+        ledger: Option<Ledger>,
+    ) -> Result<(Planner, Work), RunError> {
         let run = self.run;
-        let last = mailbox.last_listed;
-        let stale = last.is_none_or(|last| run.now < last || run.now.since(last) >= FULL_LISTING_EVERY);
-        let unsettled = planner
-            .ledger()
-            .entries()
-            .iter()
-            .any(|entry| entry.state == State::Removing || entry.state == State::Discarding && entry.attempts > 0);
-        let failed = run.account.health.failures > 0;
-        let first = mailbox.uid_next == 0 || mailbox.first_listed.is_none();
-        let full = first || stale || unsettled || failed || renumbered || mailbox.absence.is_some();
+        let is_unsettled =
+            |entry: Entry| entry.state == State::Removing || entry.state == State::Discarding && entry.attempts > 0;
+        let full = full || ledger.as_ref().is_some_and(|ledger| ledger.entries().any(is_unsettled));
         let search = match (full, selected.uid_next) {
             (true, _) | (_, None) => Some(UidSearch::all()),
             (false, Some(next)) if next.number() == mailbox.uid_next => None,
@@ -98,39 +96,77 @@ impl ImapRun<'_> {
         };
         let whole = search.as_ref().is_some_and(|search| search.from.is_none());
         let mut work = Work { messages: u64::from(selected.exists), ..Work::default() };
-        let mut counted = 0u64;
+        let mut found: Vec<UidSet> = Vec::new();
         let mut changed = false;
         if let Some(search) = search {
-            let command = self.driver.machine().uid_search(search);
+            let command = searching.unwrap_or_else(|| self.driver.machine().uid_search(search));
             let result = self
                 .finish(command, |event| match event {
-                    Event::Found(uids) => {
-                        counted += uids.len();
-                        uids.iter().for_each(|uid| work.see(run, mailbox, planner, uid));
-                    }
+                    Event::Found(uids) => found.push(uids),
                     Event::Exists(_) | Event::Expunged | Event::Vanished(_) => changed = true,
                     _ => {}
                 })
                 .await?;
             result.map_err(|refusal| self.refused(&mailbox.name, refusal.to_string(), true))?;
         }
+        let counted: u64 = found.iter().map(UidSet::len).sum();
+        let ledger = match ledger {
+            Some(ledger) => ledger,
+            None => self.known_of(mailbox, &found, counted).await?,
+        };
+        let mut planner = Planner::new(ledger, run.rules(), run.now);
+        for uid in found.iter().flat_map(UidSet::iter) {
+            work.see(run, mailbox, &mut planner, uid);
+        }
+        drop(found);
         // Only a whole listing whose count agrees, with nothing moving meanwhile, is evidence of absence.
         work.complete = whole && !changed && counted == u64::from(selected.exists);
         work.covers_all = !whole || counted >= u64::from(selected.exists);
         if !whole {
             // What was not listed is as it was: pending messages and due removals are found by their rows.
-            let entries = planner.ledger().entries().to_vec();
-            for entry in entries {
-                if let Key::Uid(uid) = entry.key
-                    && matches!(entry.state, State::Pending | State::Delivered | State::Removing | State::Discarding)
-                    && uid < mailbox.uid_next
-                    && let Some(uid) = Uid::new(uid)
-                {
-                    work.see(run, mailbox, planner, uid);
-                }
-            }
+            let entries = planner.ledger().entries().filter(|entry| {
+                matches!(entry.state, State::Pending | State::Delivered | State::Removing | State::Discarding)
+            });
+            let uids: Vec<Uid> = entries
+                .filter_map(|entry| match entry.key {
+                    Key::Uid(uid) if uid < mailbox.uid_next => Uid::new(uid),
+                    _ => None,
+                })
+                .collect();
+            uids.into_iter().for_each(|uid| work.see(run, mailbox, &mut planner, uid));
         }
-        Ok(work)
+        work.busy = !(work.due.is_empty() && work.doubtful.is_empty() && work.returned.is_empty());
+        self.fingerprints(mailbox, &mut work).await?;
+        Ok((planner, work))
+    }
+
+    /// What is known of messages above the mark: usually nothing.
+    async fn known_of(&mut self, mailbox: &MailboxRow, found: &[UidSet], count: u64) -> Result<Ledger, RunError> {
+        let store = &self.run.site.store;
+        if count > MANY_NEW {
+            return Ok(store.packed_ledger(mailbox.id, false).await?);
+        }
+        let keys: Vec<Key> = found.iter().flat_map(UidSet::iter).map(|uid| Key::Uid(uid.number())).collect();
+        Ok(Ledger::new(store.entries(mailbox.id, &keys).await?))
+    }
+
+    /// Reads what messages look like whose identity is to be shown: of few, so the ledger of all has no fingerprints.
+    async fn fingerprints(&mut self, mailbox: &MailboxRow, work: &mut Work) -> Result<(), RunError> {
+        let adopted = work.wanted.known_ones().filter(|(_, wanted)| wanted.adopted.is_some()).map(|(uid, _)| uid);
+        let uids = adopted.chain(work.doubtful.iter().map(|(uid, _)| *uid));
+        let keys: Vec<Key> = uids.map(|uid| Key::Uid(uid.number())).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let entries = Ledger::new(self.run.site.store.entries(mailbox.id, &keys).await?);
+        let entry = |uid: Uid| entries.get(Key::Uid(uid.number()));
+        for (uid, known) in &mut work.doubtful {
+            *known = entry(*uid).unwrap_or(*known);
+        }
+        for (uid, wanted) in work.wanted.known_ones().filter(|(_, wanted)| wanted.adopted.is_some()) {
+            wanted.adopted = entry(uid).map(|entry| entry.fingerprint);
+        }
+        Ok(())
     }
 
     /// "Only what comes from now on": one complete listing, one commit.
@@ -148,7 +184,7 @@ impl ImapRun<'_> {
         if run.mode.dry_run {
             return Ok(());
         }
-        let keys: Vec<(Key, u16)> = work.wanted.keys().map(|uid| (Key::Uid(uid.number()), 0)).collect();
+        let keys: Vec<(Key, u16)> = work.wanted.uids().map(|uid| (Key::Uid(uid.number()), 0)).collect();
         mailbox.first_listed = Some(run.now);
         mailbox.last_listed = Some(run.now);
         mailbox.uid_next = selected.uid_next.map_or(0, Uid::number);
@@ -164,7 +200,9 @@ impl ImapRun<'_> {
         work: &mut Work,
     ) -> Result<(), RunError> {
         let run = self.run;
-        let mut heads = self.heads(work.wanted.keys().copied().collect(), false).await?;
+        // What is recognised has its row under its new name only now, and may be due soon.
+        work.busy = true;
+        let mut heads = self.heads(work.wanted.uids().collect(), false).await?;
         heads.sort_by_key(|(uid, _)| *uid);
         let mut known = Prints::new();
         for (row, entries) in predecessors {
@@ -183,13 +221,13 @@ impl ImapRun<'_> {
             // Each row is used once: two identical messages are two messages.
             if let Some((from, old)) = known.take(&seen, size_octets) {
                 adopted.push((from, MessageRef { mailbox: mailbox.id, key, generation: 0 }, old));
-                work.wanted.remove(&uid);
+                work.wanted.remove(uid);
             } else if run.job.account.start == Start::FromNowOn && arrived.is_some() && arrived <= before {
                 skipped.push((key, 0));
-                work.wanted.remove(&uid);
+                work.wanted.remove(uid);
             }
         }
-        renumbered(run, mailbox, predecessors, adopted.len(), work.wanted.len());
+        renumbered(run, mailbox, predecessors, adopted.len(), work.wanted.len() as usize);
         if !run.mode.dry_run {
             run.site.store.adopt(run.lease, &adopted).await?;
             run.site.store.mark(run.lease, mailbox.id, &skipped, Mark::Skipped).await?;
@@ -249,7 +287,8 @@ impl ImapRun<'_> {
     pub(super) async fn announced_sizes(&mut self, mailbox: &MailboxRow, work: &mut Work) -> Result<(), RunError> {
         let run = self.run;
         let Some(limit) = run.job.account.max_message_octets else { return Ok(()) };
-        let uids: Vec<Uid> = work.wanted.iter().filter(|(_, wanted)| !wanted.known).map(|(uid, _)| *uid).collect();
+        let uids: Vec<Uid> =
+            work.wanted.uids().filter(|uid| work.wanted.get(*uid).is_some_and(|wanted| !wanted.known)).collect();
         let mut large = Vec::new();
         for chunk in chunks(&uids, SIZES_AT_ONCE) {
             let command = self.driver.machine().uid_fetch(&chunk, FetchItems { size: true, ..FetchItems::default() });
@@ -266,7 +305,9 @@ impl ImapRun<'_> {
             result.map_err(|refusal| self.refused(&mailbox.name, refusal.to_string(), true))?;
         }
         if run.mode.dry_run {
-            work.wanted.retain(|uid, _| large.iter().all(|(too_large, _)| too_large != uid));
+            for (uid, _) in &large {
+                work.wanted.remove(*uid);
+            }
             return Ok(());
         }
         // A person who decides about them sees from whom they are.
@@ -274,7 +315,7 @@ impl ImapRun<'_> {
         let uids: UidSet = if shown { large.iter().map(|(uid, _)| *uid).collect() } else { UidSet::new() };
         let heads: HashMap<Uid, Found> = self.heads(uids, true).await?.into_iter().collect();
         for (uid, size) in large {
-            let Some(wanted) = work.wanted.remove(&uid) else { continue };
+            let Some(wanted) = work.wanted.remove(uid) else { continue };
             let message = reference(mailbox, uid, wanted.generation);
             let head = heads.get(&uid);
             let name = head.map_or_else(|| name(uid), |head| head.name.clone());
@@ -282,6 +323,16 @@ impl ImapRun<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether all UIDs are to be listed, whatever the server says of the mailbox.
+pub(super) fn listing_is_due(run: &Run<'_>, mailbox: &MailboxRow) -> bool {
+    let stale = |last: UnixTime| run.now < last || run.now.since(last) >= FULL_LISTING_EVERY;
+    mailbox.uid_next == 0
+        || mailbox.first_listed.is_none()
+        || mailbox.last_listed.is_none_or(stale)
+        || mailbox.absence.is_some()
+        || run.account.health.failures > 0
 }
 
 /// Says that the mailbox has another UIDVALIDITY.
@@ -319,7 +370,7 @@ impl Work {
                 }
             }
             Decision::Remove { verify: Verify::Content, .. } => {
-                self.doubtful.extend(known.map(|entry| (uid, *entry)));
+                self.doubtful.extend(known.map(|entry| (uid, entry)));
             }
             Decision::Remove { verify: Verify::Nothing | Verify::Header, .. } => self.due.push(uid),
             Decision::Leave => {

@@ -15,6 +15,39 @@ use crate::skim::{Seen, Skim};
 use crate::trouble::RunError;
 
 impl Pop3Run<'_> {
+    /// Reads what is known of the messages that may be compared with others, fingerprints and all: those that are to be
+    /// removed or retrieved again, those that are missing, and where messages have no name, all.
+    pub(super) async fn known(
+        &self,
+        mailbox: &MailboxRow,
+        planner: &Planner,
+        rules: Rules,
+        listing: &mut Listing,
+    ) -> Result<Known, RunError> {
+        let store = &self.run.site.store;
+        let compares = !listing.candidates.is_empty() || listing.due.iter().any(|due| due.verify != Verify::Nothing);
+        let missing: HashSet<Key> = match compares {
+            true => planner.missing().map(|entry| entry.key).collect(),
+            false => HashSet::new(),
+        };
+        let entries = if listing.candidates.iter().any(|candidate| candidate.key.is_none()) {
+            store.packed_ledger(mailbox.id, true).await?
+        } else {
+            let ledger = planner.ledger();
+            let candidates = listing.candidates.iter().filter_map(|candidate| candidate.key);
+            let candidates = candidates.filter(|key| ledger.get(*key).is_some());
+            let due = listing.due.iter().filter(|due| due.verify != Verify::Nothing).map(|due| due.key);
+            let keys: Vec<Key> = candidates.chain(due).chain(missing.iter().copied()).collect();
+            if keys.is_empty() { Ledger::default() } else { Ledger::new(store.entries(mailbox.id, &keys).await?) }
+        };
+        let adopted = listing.candidates.iter_mut().filter(|candidate| candidate.wanted.adopted.is_some());
+        for candidate in adopted {
+            let known = candidate.key.and_then(|key| entries.get(key));
+            candidate.wanted.adopted = known.map(|entry| entry.fingerprint);
+        }
+        Ok(Known::new(&entries, |entry| missing.contains(&entry.key), rules, self.run.now))
+    }
+
     /// Compares the headers of messages whose names say nothing with those of known ones, before anything is retrieved.
     /// Says how many were recognised.
     pub(super) async fn recognise(
@@ -27,7 +60,7 @@ impl Pop3Run<'_> {
     ) -> Result<usize, RunError> {
         // Messages that vanished without our doing, and others that came: perhaps the same under new names.
         let vanished = planner.missing().filter(|entry| entry.state != State::Removing).count();
-        let active = planner.ledger().entries().iter().filter(|entry| entry.state != State::Done).count();
+        let active = planner.ledger().active();
         let renumbered = vanished > 0 && (vanished * 2 > active || listing.candidates.len() <= FEW);
         let doubtful = |candidate: &&Candidate| renumbered || candidate.key.is_none() || candidate.compare;
         let numbers: Vec<MessageNumber> =
@@ -71,7 +104,7 @@ impl Pop3Run<'_> {
             match known.decide(entry) {
                 Decision::Retrieve { attempt, generation } => {
                     // Its header alone says that it is this one: what comes is compared.
-                    let wanted = Wanted::of(Some(&Entry { adopted: true, ..entry }), generation, attempt);
+                    let wanted = Wanted::of(Some(Entry { adopted: true, ..entry }), generation, attempt);
                     listing.candidates.push(Candidate { key: Some(entry.key), wanted, ..candidate });
                 }
                 // A header alone justifies no removal: the whole message is compared.
@@ -83,7 +116,7 @@ impl Pop3Run<'_> {
             }
         }
         if !adopted.is_empty() {
-            other_ids(self.run, planner.ledger().entries(), vanished, adopted.len(), listing.candidates.len());
+            other_ids(self.run, active, vanished, adopted.len(), listing.candidates.len());
         }
         self.adopt(&adopted).await?;
         Ok(adopted.len())
@@ -344,12 +377,13 @@ pub(super) enum Content {
 }
 
 impl Known {
-    pub(super) fn new(planner: &Planner, rules: Rules, now: UnixTime) -> Self {
-        let mut missing: Vec<Entry> = planner.missing().copied().collect();
-        newest_first(&mut missing);
+    /// Of `entries`, those that `missing` says are recognised wherever they are found.
+    fn new(entries: &Ledger, missing: impl Fn(&Entry) -> bool, rules: Rules, now: UnixTime) -> Self {
+        let mut unlisted_entries: Vec<Entry> = entries.entries().filter(missing).collect();
+        newest_first(&mut unlisted_entries);
         let mut unlisted = Prints::new();
-        missing.iter().for_each(|entry| unlisted.insert(&entry.fingerprint, *entry));
-        let all = planner.ledger().entries().iter().map(|entry| (entry.key, *entry)).collect();
+        unlisted_entries.iter().for_each(|entry| unlisted.insert(&entry.fingerprint, *entry));
+        let all = entries.entries().map(|entry| (entry.key, entry)).collect();
         Self { unlisted, all, used: HashSet::new(), rules, now }
     }
 

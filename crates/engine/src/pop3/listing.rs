@@ -1,17 +1,23 @@
-//! UIDL, STAT and LIST: what is there, and what to do with it.
+//! UIDL, and STAT and LIST where they are of use: what is there, and what to do with it.
 
-use std::collections::HashMap;
-
-use connectord_account::{Decision, Key, Listed, Planner, Verify};
-use connectord_pop3::{Event, MessageNumber, Refusal, ResponseCode, Uidl};
-use connectord_store::{MailboxRow, Mark, MessageRef};
+use connectord_account::{Decision, Key, Ledger, Planner, Rules, Start, Verify};
+use connectord_mail::UnixTime;
+use connectord_pop3::{Event, MessageNumber, Refusal, ResponseCode};
+use connectord_store::{MailboxRow, Mark, MessageRef, Quiet};
 use connectord_wire::Escaped;
 use tracing::warn;
 
-use super::{Candidate, Connection, Due, More, Pop3Run, key_of};
+use super::lines::{Lines, Sorted};
+use super::{Candidate, Connection, Due, More, Pop3Run};
 use crate::mailbox::Wanted;
 use crate::run::Run;
 use crate::trouble::RunError;
+
+/// Up to so many new messages are asked for their sizes one by one.
+const ONE_BY_ONE: usize = 50;
+
+/// With more new messages than this after a listing that repeats itself, what is known is read as a whole.
+pub(super) const MANY_NEW: usize = 10_000;
 
 /// What the listing says.
 #[derive(Default)]
@@ -19,7 +25,7 @@ pub(super) struct Listing {
     pub(super) messages: u64,
     pub(super) candidates: Vec<Candidate>,
     pub(super) due: Vec<Due>,
-    /// The terminator came, every line could be read, and the count is the server's own.
+    /// The terminator came, every line could be read, and where anything is missing the count is the server's own.
     pub(super) complete: bool,
     /// A unique-id was named more than once.
     pub(super) doubles: bool,
@@ -29,116 +35,193 @@ pub(super) struct Listing {
     keys: Vec<(Key, u16)>,
     /// Known messages that had been missing from an earlier listing.
     pub(super) returned: Vec<(Key, u16)>,
+    /// Names the whole listing and counts it, when nothing is odd about it.
+    pub(super) digest: Option<([u8; 16], u32)>,
+    /// When something may be due about the known messages about which nothing is to be done now; `None`: never.
+    pub(super) quiet_until: Option<UnixTime>,
 }
 
-/// The lines as they came.
+/// What came in answer to UIDL.
 #[derive(Default)]
-struct Lines {
-    lines: Vec<(MessageNumber, Option<Uidl>)>,
-    sizes: HashMap<MessageNumber, u64>,
+struct Told {
+    /// By STAT.
     announced: Option<u32>,
+    messages: u64,
     /// Lines that do not even say which message they are about.
     unreadable: u64,
 }
 
 impl Pop3Run<'_> {
-    /// UIDL, and STAT for its count; LIST only if sizes decide.
+    /// Asks what is there, and compares it with what is known: with the last listing first, when nothing was due about
+    /// that, and with the ledger only when it is another.
     pub(super) async fn list(
         &self,
         driver: &mut Connection,
         mailbox: &MailboxRow,
-        planner: &mut Planner,
-    ) -> Result<Listing, RunError> {
-        let lines = self.ask(driver).await?;
-        let mut listing = Listing { messages: lines.lines.len() as u64 + lines.unreadable, ..Listing::default() };
-        // RFC 1939 §5: STAT counts what the listing names.
-        listing.complete = lines.unreadable == 0 && lines.announced.map(u64::from) == Some(listing.messages);
-
-        let mut of_number: HashMap<MessageNumber, u32> = HashMap::new();
-        let mut of_key: HashMap<Key, u32> = HashMap::new();
-        for (number, uidl) in &lines.lines {
-            *of_number.entry(*number).or_default() += 1;
-            if let Some(uidl) = uidl {
-                *of_key.entry(key_of(uidl.octets())).or_default() += 1;
+        quiet: Option<Quiet>,
+        rules: Rules,
+    ) -> Result<(Planner, Listing), RunError> {
+        let run = self.run;
+        let (mut lines, mut sorted, mut known) = (Lines::new(quiet), Sorted::default(), None);
+        let mut told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
+        let mut quiet = quiet.filter(|_| lines.repeats() && known.is_none());
+        if quiet.is_some() {
+            // All that is known and not gone was in that listing. What is new must be new indeed.
+            let keys = lines.keys();
+            if keys.len() > MANY_NEW || !run.site.store.entries(mailbox.id, &keys).await?.is_empty() {
+                (quiet, lines) = (None, Lines::new(None));
+                told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
             }
         }
-        for (number, uidl) in lines.lines {
-            let size_octets = lines.sizes.get(&number).copied();
-            match of_number.get_mut(&number) {
-                Some(1) => {}
-                Some(0) | None => continue,
-                Some(times) => {
-                    // Named twice by number: neither line says what it is called.
-                    *times = 0;
-                    listing.complete = false;
-                    listing.candidates.push(Candidate { size_octets, ..Candidate::unnamed(number) });
-                    continue;
-                }
-            }
-            let Some(uidl) = uidl else {
-                listing.candidates.push(Candidate { size_octets, ..Candidate::unnamed(number) });
-                continue;
-            };
-            let key = key_of(uidl.octets());
-            if of_key[&key] > 1 {
-                // Twice in one listing: none of them is named by it, a known one neither.
-                listing.doubles = true;
-                listing.candidates.push(Candidate { size_octets, ..Candidate::unnamed(number) });
-                continue;
-            }
-            let candidate = Candidate { size_octets, ..Candidate::named(number, key, uidl) };
-            listing.plan(self.run, mailbox, planner, key, candidate);
+        let mut ledger = match (known, quiet) {
+            (Some(ledger), _) => ledger,
+            (None, Some(_)) => Ledger::without_fingerprints(),
+            (None, None) => run.site.store.packed_ledger(mailbox.id, false).await?,
+        };
+        let digest = lines.digest();
+        lines.sort(&mut ledger, &mut sorted);
+        drop(lines);
+        sorted.end(&mut ledger);
+        let planner = Planner::new(ledger, rules, run.now);
+        let mut listing = Listing { messages: told.messages, digest, ..Listing::default() };
+        listing.quiet_until = quiet.and_then(|quiet| quiet.until);
+        listing.complete = told.unreadable == 0 && !sorted.ambiguous;
+        let baseline = run.job.account.start == Start::FromNowOn && mailbox.first_listed.is_none();
+        listing.plan(run, mailbox, &planner, sorted, baseline);
+        if listing.complete && told.announced.is_none() && planner.missing().next().is_some() {
+            // RFC 1939 §5: STAT counts what the listing names. Only to say that something is gone is it of use.
+            told.announced = self.count(driver).await?;
+            listing.complete = told.announced.is_some();
         }
-        Ok(listing)
+        listing.complete &= told.announced.is_none_or(|announced| u64::from(announced) == listing.messages);
+        self.sizes(driver, &mut listing).await?;
+        Ok((planner, listing))
     }
 
-    async fn ask(&self, driver: &mut Connection) -> Result<Lines, RunError> {
+    /// UIDL, with STAT before it when the listing is the first.
+    async fn ask(
+        &self,
+        driver: &mut Connection,
+        mailbox: &MailboxRow,
+        lines: &mut Lines,
+        sorted: &mut Sorted,
+        known: &mut Option<Ledger>,
+    ) -> Result<Told, RunError> {
         let run = self.run;
-        let with_sizes = run.job.account.max_message_octets.is_some();
-        driver.machine().stat();
-        driver.machine().uidl();
-        if with_sizes {
-            driver.machine().list();
+        let mut told = Told::default();
+        let counts = mailbox.first_listed.is_none();
+        if counts {
+            driver.machine().stat();
         }
-        let mut lines = Lines::default();
+        driver.machine().uidl();
         loop {
             match run.or_stop(driver.next()).await? {
-                Event::Stat { messages, .. } => lines.announced = Some(messages),
+                Event::Stat { messages, .. } => told.announced = Some(messages),
                 Event::StatRefused(refusal) | Event::UniqueIdsRefused(refusal) if will_pass(&refusal) => {
-                    return Err(RunError::Mailbox {
-                        server: run.server.clone(),
-                        mailbox: "INBOX".into(),
-                        refusal: refusal.to_string(),
-                        temporary: true,
-                    });
+                    return Err(self.not_now(&refusal));
                 }
                 Event::StatRefused(refusal) => {
                     warn!(account = run.job.address(), %refusal, "STAT refused");
+                    // Nothing may be concluded: it counts as another number.
+                    told.unreadable += 1;
                 }
-                Event::UniqueId { number, uidl } => lines.lines.push((number, Some(uidl))),
+                Event::UniqueId { number, uidl } => {
+                    told.messages += 1;
+                    lines.push(number, Some(&uidl));
+                }
                 Event::UniqueIdUnreadable { number, line } => {
                     warn!(account = run.job.address(), line = %Escaped(&line), "a unique-id cannot be read");
+                    told.messages += 1;
                     match number {
-                        Some(number) => lines.lines.push((number, None)),
-                        None => lines.unreadable += 1,
+                        Some(number) => lines.push(number, None),
+                        None => {
+                            told.unreadable += 1;
+                            lines.unreadable();
+                        }
                     }
                 }
-                Event::UniqueIdsEnd { .. } if !with_sizes => return Ok(lines),
+                Event::UniqueIdsEnd { .. } => return Ok(told),
                 Event::UniqueIdsRefused(_) => {
                     // No UIDL at all: every message is named by its content.
-                    let count = lines.announced.unwrap_or(0);
-                    lines.lines = (1..=count).filter_map(MessageNumber::new).map(|number| (number, None)).collect();
-                    if !with_sizes {
-                        return Ok(lines);
-                    }
+                    let counted = match told.announced {
+                        None if !counts => self.count(driver).await?,
+                        announced => announced,
+                    };
+                    told.announced = counted;
+                    told.messages = counted.unwrap_or(0).into();
+                    (1..=counted.unwrap_or(0))
+                        .filter_map(MessageNumber::new)
+                        .for_each(|number| lines.push(number, None));
+                    return Ok(told);
                 }
-                Event::Size { number, octets } => {
-                    lines.sizes.insert(number, octets);
+                _ => {}
+            }
+            if lines.are_many() {
+                let ledger = match known.take() {
+                    Some(ledger) => ledger,
+                    None => run.site.store.packed_ledger(mailbox.id, false).await?,
+                };
+                lines.sort(known.insert(ledger), sorted);
+            }
+        }
+    }
+
+    /// How many messages there are, by STAT; `None` when it is refused.
+    async fn count(&self, driver: &mut Connection) -> Result<Option<u32>, RunError> {
+        driver.machine().stat();
+        loop {
+            match self.run.or_stop(driver.next()).await? {
+                Event::Stat { messages, .. } => return Ok(Some(messages)),
+                Event::StatRefused(refusal) if will_pass(&refusal) => return Err(self.not_now(&refusal)),
+                Event::StatRefused(refusal) => {
+                    warn!(account = self.run.job.address(), %refusal, "STAT refused");
+                    return Ok(None);
                 }
-                Event::SizesEnd { .. } | Event::SizesRefused(_) => return Ok(lines),
                 _ => {}
             }
         }
+    }
+
+    fn not_now(&self, refusal: &Refusal) -> RunError {
+        RunError::Mailbox {
+            server: self.run.server.clone(),
+            mailbox: "INBOX".into(),
+            refusal: refusal.to_string(),
+            temporary: true,
+        }
+    }
+
+    /// The sizes of what may be retrieved, where a limit decides about it.
+    async fn sizes(&self, driver: &mut Connection, listing: &mut Listing) -> Result<(), RunError> {
+        let run = self.run;
+        if run.job.account.max_message_octets.is_none() || listing.candidates.is_empty() {
+            return Ok(());
+        }
+        let mut left = 1;
+        if listing.candidates.len() <= ONE_BY_ONE {
+            left = listing.candidates.len();
+            listing.candidates.iter().for_each(|candidate| driver.machine().list_one(candidate.number));
+        } else {
+            driver.machine().list();
+        }
+        // In the order of their numbers.
+        listing.candidates.sort_by_key(|candidate| candidate.number);
+        while left > 0 {
+            match run.or_stop(driver.next()).await? {
+                Event::Size { number, octets } => {
+                    let found = listing.candidates.binary_search_by_key(&number, |candidate| candidate.number);
+                    if let Some(candidate) = found.ok().and_then(|at| listing.candidates.get_mut(at)) {
+                        candidate.size_octets = Some(octets);
+                    }
+                    left -= usize::from(listing.candidates.len() <= ONE_BY_ONE);
+                }
+                Event::SizeRefused { .. } => left -= 1,
+                Event::SizeUnreadable { .. } => left -= usize::from(listing.candidates.len() <= ONE_BY_ONE),
+                Event::SizesEnd { .. } | Event::SizesRefused(_) => return Ok(()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// "Only what comes from now on": one complete listing, one commit.
@@ -172,34 +255,46 @@ impl Pop3Run<'_> {
     }
 }
 
-/// The shorter an id, the sooner a server uses it again.
-pub(super) fn is_short(uidl: &Uidl) -> bool {
-    uidl.octets().len() < 10 && uidl.octets().iter().all(u8::is_ascii_digit)
-}
-
 impl Listing {
-    fn plan(&mut self, run: &Run<'_>, mailbox: &MailboxRow, planner: &mut Planner, key: Key, mut candidate: Candidate) {
-        match planner.see(Listed::new(key)) {
-            Decision::Retrieve { attempt, generation } => {
-                let known = planner.ledger().get(key);
-                self.keys.push((key, generation));
-                candidate.wanted = Wanted::of(known, generation, attempt);
-                if known.is_none() || !run.waits_for_room(MessageRef { mailbox: mailbox.id, key, generation }) {
-                    self.candidates.push(candidate);
+    fn plan(&mut self, run: &Run<'_>, mailbox: &MailboxRow, planner: &Planner, mut sorted: Sorted, baseline: bool) {
+        self.doubles = sorted.doubles;
+        self.candidates.extend(std::mem::take(&mut sorted.unnamed).into_iter().map(Candidate::unnamed));
+        for new in std::mem::take(&mut sorted.new) {
+            if baseline {
+                self.keys.push((new.key, 0));
+                continue;
+            }
+            let wanted = Wanted::new(0);
+            self.candidates.push(Candidate { wanted, ..Candidate::named(new.number, new.key, Some(new.uidl)) });
+        }
+        for (number, entry) in planner.ledger().named() {
+            let Some(number) = MessageNumber::new(number) else { continue };
+            let key = entry.key;
+            let mut candidate = || Candidate::named(number, key, sorted.uidls.remove(&number));
+            match planner.decide(&entry) {
+                Decision::Retrieve { attempt, generation } => {
+                    self.keys.push((key, generation));
+                    let wanted = Wanted::of(Some(entry), generation, attempt);
+                    if !run.waits_for_room(MessageRef { mailbox: mailbox.id, key, generation }) {
+                        self.candidates.push(Candidate { wanted, ..candidate() });
+                    }
+                }
+                Decision::Compare { generation } => {
+                    self.candidates.push(Candidate { compare: true, wanted: Wanted::new(generation), ..candidate() });
+                }
+                Decision::Remove { generation, verify } => {
+                    let short = sorted.is_short(number);
+                    let verify = if short { verify.max(Verify::Header) } else { verify };
+                    self.due.push(Due { number, key, generation, verify, short });
+                }
+                Decision::Ambiguous | Decision::TooLarge { .. } | Decision::Leave => {
+                    let due = planner.due_at(&entry);
+                    self.quiet_until = self.quiet_until.into_iter().chain(due).min();
                 }
             }
-            Decision::Compare { generation } => {
-                candidate.compare = true;
-                candidate.wanted.generation = generation;
-                self.candidates.push(candidate);
-            }
-            Decision::Remove { generation, verify } => {
-                let doubtful = candidate.uidl.as_ref().is_some_and(is_short);
-                let verify = if doubtful { verify.max(Verify::Header) } else { verify };
-                self.due.push(Due { number: candidate.number, key, generation, verify, short: doubtful });
-            }
-            Decision::Ambiguous | Decision::TooLarge { .. } | Decision::Leave => {}
         }
+        self.candidates.sort_by_key(|candidate| candidate.number);
+        self.due.sort_by_key(|due| due.number);
     }
 }
 

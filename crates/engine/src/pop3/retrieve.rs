@@ -132,7 +132,7 @@ impl Pop3Run<'_> {
         let seen = collected.seen;
         let mut wanted = candidate.wanted;
         // Both are known whole, mostly: a header alone makes no two messages one.
-        let again = |entry: Entry, generation, attempt| Wanted::of(Some(&entry), generation, attempt);
+        let again = |entry: Entry, generation, attempt| Wanted::of(Some(entry), generation, attempt);
         let key = match (candidate.key, collected.digest) {
             (Some(key), _) => key,
             (None, digest) => match known.name_content(&digest.unwrap_or_default()) {

@@ -170,6 +170,10 @@ pub(crate) async fn pop3(
                 let lines = numbered.flat_map(|(n, (uidl, _))| [format!("{n} ").as_bytes(), uidl, b"\r\n"].concat());
                 [b"+OK\r\n".to_vec(), lines.collect(), b".\r\n".to_vec()].concat()
             }
+            "LIST" if !argument.is_empty() => {
+                let (_, body) = &messages[argument.parse::<usize>().unwrap() - 1];
+                format!("+OK {argument} {}\r\n", body.len()).into()
+            }
             "LIST" => {
                 let lines = numbered.map(|(n, (_, body))| format!("{n} {}\r\n", body.len()));
                 format!("+OK\r\n{}.\r\n", lines.collect::<String>()).into()

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use connectord_account::{Entry, Key};
+use connectord_account::{Entry, Key, Ledger};
 use connectord_delivery::{
     BatchLimits, Delivery, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Presence, RecallRow, Recalled,
     Recipient,
@@ -49,11 +49,19 @@ pub(crate) struct FailingStore {
     pub(crate) after: bool,
     /// How a check went can never be written down.
     pub(crate) forgets: AtomicBool,
+    /// How often all that is known of a mailbox was read.
+    pub(crate) ledgers: AtomicUsize,
 }
 
 impl FailingStore {
     pub(crate) fn new(inner: Arc<dyn Store>, after: bool) -> Arc<Self> {
-        Arc::new(Self { inner, countdown: Countdown::default(), after, forgets: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            countdown: Countdown::default(),
+            after,
+            forgets: AtomicBool::new(false),
+            ledgers: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -105,7 +113,27 @@ impl Store for FailingStore {
         call!(self, self.inner.record_listing(lease, mailbox, messages, mark))
     }
     async fn ledger(&self, mailbox: MailboxId) -> Result<Vec<Entry>, StoreError> {
+        self.ledgers.fetch_add(1, Ordering::SeqCst);
         call!(self, self.inner.ledger(mailbox))
+    }
+    async fn packed_ledger(&self, mailbox: MailboxId, fingerprints: bool) -> Result<Ledger, StoreError> {
+        self.ledgers.fetch_add(1, Ordering::SeqCst);
+        call!(self, self.inner.packed_ledger(mailbox, fingerprints))
+    }
+    async fn entries(&self, mailbox: MailboxId, keys: &[Key]) -> Result<Vec<Entry>, StoreError> {
+        call!(self, self.inner.entries(mailbox, keys))
+    }
+    async fn record_check(
+        &self,
+        lease: &Lease,
+        health: &Health,
+        run: &RunRow,
+        listings: &[MailboxRow],
+    ) -> Result<(), StoreError> {
+        if self.forgets.load(Ordering::SeqCst) {
+            return Err(StoreError::Full { during: "a test" });
+        }
+        call!(self, self.inner.record_check(lease, health, run, listings))
     }
     async fn unfinished(&self, account: AccountId) -> Result<Vec<DeliveryRow>, StoreError> {
         call!(self, self.inner.unfinished(account))

@@ -143,6 +143,12 @@ impl Session {
         if is_alone(command) {
             return asked().next().is_none();
         }
+        let is_select = |command: &Command| matches!(command, Command::Select { .. });
+        if asked().any(|sent| is_select(&sent.command)) {
+            // A search may be on the wire behind the SELECT of its mailbox: it changes what the search means, so the server
+            // does one after the other (RFC 9051 §5.5). Where the mailbox cannot be opened the search is refused.
+            return matches!(command, Command::UidSearch { .. }) && asked().count() == 1 && self.sending.is_none();
+        }
         let octets: usize = self.in_flight.iter().map(|sent| sent.octets).sum();
         let is_search = |command: &Command| matches!(command, Command::UidSearch { .. });
         let goes_with = |sent: &Command| !is_alone(sent) && (!is_search(sent) || !is_search(command));
@@ -378,7 +384,8 @@ pub(super) fn refusal(command: &'static str, status: StatusLine) -> Refusal {
     Refusal { command, status: how, code: status.code, text: status.text }
 }
 
-/// Whether nothing else may be in flight with it: it changes what other answers would mean, or how the line is used.
+/// Whether nothing else may be in flight with it: it changes what other answers would mean, or how the line is used. (A
+/// search behind a SELECT is the one exception.)
 /// Commands by UID are safe together, also with EXPUNGE (RFC 9051 §5.5 is about sequence numbers).
 fn is_alone(command: &Command) -> bool {
     !matches!(

@@ -284,6 +284,39 @@ fn selecting_tells_what_must_be_known_and_waits_for_nothing_else() {
 }
 
 #[test]
+fn a_search_goes_together_with_the_select_of_its_mailbox_and_is_refused_with_it() {
+    let script = |answers: &str| {
+        Script::logged_in("IMAP4rev1 ESEARCH")
+            .call(|session| {
+                session.select(&MailboxName::inbox());
+                session.uid_search(UidSearch::all());
+                session.noop();
+            })
+            .server(answers)
+            .run_logged_in()
+    };
+    let seen = script(
+        "* 2 EXISTS\r\n* OK [UIDVALIDITY 7]\r\n* OK [UIDNEXT 9]\r\nC2 OK open\r\n* 3 EXISTS\r\n\
+         * ESEARCH (TAG \"C3\") UID ALL 1:2,9\r\nC3 OK found\r\n",
+    );
+    let both = "C2 SELECT \"INBOX\"\r\nC3 UID SEARCH RETURN (ALL) ALL\r\n";
+    assert_eq!(seen[0], sent(both));
+    let found = Is::Event(Event::Found(UidSet::parse(b"1:2,9", 9).unwrap()));
+    let selected = Is::Event(Event::Selected(selected(7, 9, 2)));
+    // Nothing else goes before the mailbox is open.
+    let noop = seen.iter().position(|seen| *seen == sent("C4 NOOP\r\n"));
+    assert!(noop > seen.iter().position(|seen| matches!(seen, Seen::Event(Event::Selected(_)))), "{seen:?}");
+    assert_eq!(events(seen), [selected, ok([], "open"), Is::Event(Event::Exists(3)), found, ok([], "found")]);
+
+    let seen = script("C2 NO no such mailbox\r\nC3 BAD nothing is open\r\nC4 OK x\r\n");
+    assert_eq!(seen[0], sent(both));
+    let refused =
+        |command, status, text: &str| Is::Done(Err(Refusal { command, status, code: None, text: text.into() }));
+    let selecting = refused("SELECT", Status::No, "no such mailbox");
+    assert_eq!(events(seen), [selecting, refused("UID SEARCH", Status::Bad, "nothing is open"), ok([], "x")]);
+}
+
+#[test]
 fn a_search_finds_a_hundred_thousand_uids_in_one_line() {
     let all = (0..100_000).map(|n| uid(1_000_000 + 2 * n)).collect::<UidSet>();
     let numbers: Vec<_> = all.iter().map(|uid| uid.to_string()).collect();

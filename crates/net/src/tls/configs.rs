@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 
 use super::TlsProblem;
+use super::tickets::Tickets;
 use super::verifier::{Trust, Verifier};
 use crate::{TlsSettings, TlsVersion};
 
@@ -20,6 +21,7 @@ const MAX_READY: usize = 1024;
 /// again.
 pub(crate) struct Configs {
     provider: Arc<CryptoProvider>,
+    tickets: Arc<Tickets>,
     ready: Mutex<Ready>,
 }
 
@@ -31,7 +33,7 @@ struct Ready {
 
 impl Configs {
     pub(crate) fn new() -> Self {
-        Self { provider: Arc::new(aws_lc_rs::default_provider()), ready: Mutex::default() }
+        Self { provider: Arc::new(aws_lc_rs::default_provider()), tickets: Arc::default(), ready: Mutex::default() }
     }
 
     /// The configuration when it is there already.
@@ -60,9 +62,7 @@ impl Configs {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier::new(trust, &self.provider)))
             .with_no_client_auth();
-        // The default settings serve most servers; others serve one account each, and their tickets take memory at once.
-        let sessions = if *settings == TlsSettings::default() { 1024 } else { 8 };
-        config.resumption = Resumption::in_memory_sessions(sessions);
+        config.resumption = Resumption::store(Arc::new(self.tickets.of_new_configuration()));
         let config = Arc::new(config);
         if ready.configs.len() >= MAX_READY {
             ready.configs.retain(|_, config| Arc::strong_count(config) > 1);

@@ -3,6 +3,7 @@
 mod certificate;
 mod configs;
 mod problem;
+mod tickets;
 mod verifier;
 
 use std::sync::Arc;

@@ -377,6 +377,12 @@ impl Message {
         })
     }
 
+    /// Whether it waits for anything but a person: with it no listing is quiet.
+    pub fn waits(&self) -> bool {
+        matches!(self.entry.state, State::Pending | State::Discarding)
+            || !matches!(self.entry.state, State::Parked) && self.entry.retry_at != UnixTime(0)
+    }
+
     /// Whether [`crate::Store::troubled`] shows it: parked, or with `pending` failed at least once.
     pub fn is_troubled(&self, pending: bool) -> bool {
         match self.entry.state {

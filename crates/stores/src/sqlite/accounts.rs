@@ -2,7 +2,8 @@ use connectord_account::Key;
 use connectord_mail::UnixTime;
 use connectord_store::memory::Message;
 use connectord_store::{
-    Absence, AccountId, AccountRow, Health, Hold, MailboxId, MailboxRow, MessageRef, ParkedRow, RunRow, StoreError,
+    Absence, AccountId, AccountRow, Health, Hold, MailboxId, MailboxRow, MessageRef, ParkedRow, Quiet, RunRow,
+    StoreError,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -13,7 +14,7 @@ const ACCOUNT: &str = "SELECT id, address, retired_at, failures, login_refusals,
     error, refused_credential, clock_jump, silences FROM account";
 
 const MAILBOX: &str = "SELECT id, account, name, uid_validity, uid_next, first_listed, last_listed, absence_times,
-    absence_since, continues, keys_recur FROM mailbox";
+    absence_since, continues, keys_recur, quiet FROM mailbox";
 
 const HOLDS: [(&str, Hold); 5] = [
     ("backoff", Hold::Backoff),
@@ -22,6 +23,12 @@ const HOLDS: [(&str, Hold); 5] = [
     ("user_gone", Hold::UserGone),
     ("destination", Hold::Destination),
 ];
+
+/// An account that is in use.
+pub(super) fn find_account(connection: &Connection, address: &str) -> Result<Option<AccountRow>, Fault> {
+    let mut statement = connection.prepare_cached(&format!("{ACCOUNT} WHERE address = ?1 AND retired_at IS NULL"))?;
+    Ok(statement.query_row([address], account).optional()?)
+}
 
 pub(super) fn open_account(connection: &Connection, address: &str) -> Result<AccountRow, Fault> {
     connection
@@ -73,16 +80,24 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
     Ok(())
 }
 
+pub(super) fn find_mailbox(
+    connection: &Connection,
+    account: AccountId,
+    name: &str,
+    uid_validity: u32,
+) -> Result<Option<MailboxRow>, Fault> {
+    let find = format!("{MAILBOX} WHERE account = ?1 AND name = ?2 AND uid_validity = ?3");
+    let mut statement = connection.prepare_cached(&find)?;
+    Ok(statement.query_row(params![account.0, name, uid_validity], mailbox).optional()?)
+}
+
 pub(super) fn open_mailbox(
     connection: &Connection,
     account: AccountId,
     name: &str,
     uid_validity: u32,
 ) -> Result<MailboxRow, Fault> {
-    let find = format!("{MAILBOX} WHERE account = ?1 AND name = ?2 AND uid_validity = ?3");
-    let known =
-        connection.prepare_cached(&find)?.query_row(params![account.0, name, uid_validity], mailbox).optional()?;
-    if let Some(known) = known {
+    if let Some(known) = find_mailbox(connection, account, name, uid_validity)? {
         return Ok(known);
     }
     connection.execute(
@@ -90,7 +105,7 @@ pub(super) fn open_mailbox(
          VALUES (?1, ?2, ?3, (SELECT max(id) FROM mailbox WHERE account = ?1 AND name = ?2))",
         params![account.0, name, uid_validity],
     )?;
-    Ok(connection.prepare_cached(&find)?.query_row(params![account.0, name, uid_validity], mailbox)?)
+    Ok(find_mailbox(connection, account, name, uid_validity)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
 }
 
 pub(super) fn mailboxes(connection: &Connection, account: AccountId) -> Result<Vec<MailboxRow>, Fault> {
@@ -99,11 +114,12 @@ pub(super) fn mailboxes(connection: &Connection, account: AccountId) -> Result<V
 }
 
 pub(super) fn record_mailbox(connection: &Connection, mailbox: &MailboxRow) -> Result<(), Fault> {
+    let may_be_quiet = mailbox.quiet.is_some() && !messages::any_waits(connection, mailbox.id)?;
     let time = |time: Option<UnixTime>| time.map(|time| time.0);
     connection
         .prepare_cached(
             "UPDATE mailbox SET uid_next = ?2, first_listed = ?3, last_listed = ?4, absence_times = ?5,
-             absence_since = ?6, continues = ?7, keys_recur = ?8 WHERE id = ?1",
+             absence_since = ?6, continues = ?7, keys_recur = ?8, quiet = ?9 WHERE id = ?1",
         )?
         .execute(params![
             mailbox.id.0,
@@ -114,21 +130,35 @@ pub(super) fn record_mailbox(connection: &Connection, mailbox: &MailboxRow) -> R
             mailbox.absence.map(|absence| absence.since.0),
             mailbox.continues.map(|continues| continues.0),
             mailbox.keys_recur,
+            if may_be_quiet { mailbox.quiet.map(pack_quiet) } else { None },
         ])?;
     Ok(())
 }
 
-/// A lease is good for its own account's mailboxes.
+/// What is known of a message of a mailbox changes: its last listing is not quiet any more.
+pub(super) fn disturb(connection: &Connection, mailbox: MailboxId) -> Result<(), Fault> {
+    let sql = "UPDATE mailbox SET quiet = NULL WHERE id = ?1 AND quiet IS NOT NULL";
+    connection.prepare_cached(sql)?.execute([mailbox.0])?;
+    Ok(())
+}
+
+/// A lease is good for its own account's mailboxes, whose messages are about to change.
 pub(super) fn owned(
     connection: &Connection,
     account: AccountId,
     mailboxes: impl IntoIterator<Item = MailboxId>,
 ) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached("SELECT 1 FROM mailbox WHERE id = ?1 AND account = ?2")?;
+    let sql = "SELECT quiet IS NOT NULL FROM mailbox WHERE id = ?1 AND account = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
     let mut last = None;
     for mailbox in mailboxes {
-        if last != Some(mailbox) && !statement.exists([mailbox.0, account.0])? {
-            return Err(StoreError::LeaseLost.into());
+        if last == Some(mailbox) {
+            continue;
+        }
+        match statement.query_row([mailbox.0, account.0], |row| row.get(0)).optional()? {
+            None => return Err(StoreError::LeaseLost.into()),
+            Some(true) => disturb(connection, mailbox)?,
+            Some(false) => {}
         }
         last = Some(mailbox);
     }
@@ -329,5 +359,30 @@ fn mailbox(row: &Row<'_>) -> rusqlite::Result<MailboxRow> {
         absence: times.zip(time(8)?).map(|(times, since)| Absence { times, since }),
         continues: row.get::<_, Option<i64>>(9)?.map(MailboxId),
         keys_recur: row.get(10)?,
+        quiet: row.get::<_, Option<[u8; 36]>>(11)?.map(|packed| unpack_quiet(&packed)),
     })
+}
+
+/// Messages, digest, rules and time, all of them as they are; the last time there is stands for never.
+fn pack_quiet(quiet: Quiet) -> [u8; 36] {
+    let until = quiet.until.map_or(i64::MAX, |until| until.0);
+    let mut packed = [0; 36];
+    packed[..4].copy_from_slice(&quiet.messages.to_be_bytes());
+    packed[4..20].copy_from_slice(&quiet.digest);
+    packed[20..28].copy_from_slice(&quiet.rules.to_be_bytes());
+    packed[28..].copy_from_slice(&until.to_be_bytes());
+    packed
+}
+
+fn unpack_quiet(packed: &[u8; 36]) -> Quiet {
+    fn take<const LENGTH: usize>(octets: &[u8; 36], at: usize) -> [u8; LENGTH] {
+        std::array::from_fn(|place| octets[at + place])
+    }
+    let until = i64::from_be_bytes(take(packed, 28));
+    Quiet {
+        messages: u32::from_be_bytes(take(packed, 0)),
+        digest: take(packed, 4),
+        until: (until != i64::MAX).then_some(UnixTime(until)),
+        rules: u64::from_be_bytes(take(packed, 20)),
+    }
 }

@@ -7,8 +7,9 @@ use connectord_store::StoreError;
 
 /// Makes the state directory when it is missing (its last part only, 0700), and takes its lock.
 ///
-/// The lock is the file `lock`, held by flock(2) as long as the value lives; our process id is written in it.
-pub(super) fn take(directory: &Path) -> Result<File, StoreError> {
+/// The lock is the file `lock`, held by flock(2) as long as the value lives; our process id is written in it, until
+/// [`ended`].
+pub(super) fn take(directory: &Path) -> Result<Lock, StoreError> {
     let failed = |what: &str| {
         let what = format!("{what} {}", directory.display());
         move |error: io::Error| StoreError::Failed { during: "opening the state", text: format!("{what}: {error}") }
@@ -36,9 +37,24 @@ pub(super) fn take(directory: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed("cannot lock")(error)),
     }
+    let was_held = lock.metadata().is_ok_and(|lock| lock.len() > 0);
     let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(failed("cannot write the lock in"))?;
-    Ok(lock)
+    Ok(Lock { file: lock, was_held })
+}
+
+/// The lock on a state directory.
+pub(super) struct Lock {
+    pub(super) file: File,
+    /// The process that had it before did not end in order, or is of a version that did not say so.
+    pub(super) was_held: bool,
+}
+
+/// Says in the lock that the state was closed in order.
+pub(super) fn ended(lock: &File) {
+    if let Err(error) = lock.set_len(0) {
+        tracing::debug!(%error, "state: the next start will take this for an unclean end");
+    }
 }
 
 /// SQLite's WAL needs memory shared by all who open it and locks that work: network file systems have neither.

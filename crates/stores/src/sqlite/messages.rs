@@ -1,4 +1,6 @@
-use connectord_account::{Entry, Key, State};
+use std::collections::BTreeMap;
+
+use connectord_account::{Entry, Key, Ledger, State};
 use connectord_delivery::{Note, Recipient};
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::memory::{Delivery, Message, Trouble};
@@ -241,6 +243,71 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
     Ok(())
 }
 
+/// Whether a message of a mailbox waits for anything but a person, as [`Message::waits`] says: all those are in `trouble`.
+pub(super) fn any_waits(connection: &Connection, mailbox: MailboxId) -> rusqlite::Result<bool> {
+    let number = |state| SqlState { state, adopted: false };
+    let (pending, discarding, parked) = (number(State::Pending), number(State::Discarding), number(State::Parked));
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM trouble WHERE mailbox = ?1 AND (state & 7 IN (?2, ?3) OR state & 7 <> ?4 AND retry_at <> 0)",
+    )?;
+    statement.exists(params![mailbox.0, pending, discarding, parked])
+}
+
+/// What is known about the messages of a mailbox, packed while it is read.
+pub(super) fn packed_ledger(
+    connection: &Connection,
+    mailbox: MailboxId,
+    fingerprints: bool,
+) -> rusqlite::Result<Ledger> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, generation, state, delivered_at, print, retry_at, attempts, anyway FROM trouble
+         WHERE mailbox = ?1 ORDER BY key, generation",
+    )?;
+    let troubled: Vec<Entry> = statement.query_map([mailbox.0], troubled_entry)?.collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key, generation, state, delivered_at, print FROM ledger WHERE mailbox = ?1 ORDER BY key, generation",
+    )?;
+    let mut ledger = if fingerprints { Ledger::default() } else { Ledger::without_fingerprints() };
+    // SQLite sorts as we do: integers before octets.
+    let mut troubled = troubled.into_iter().peekable();
+    let mut rows = statement.query([mailbox.0])?;
+    while let Some(row) = rows.next()? {
+        let (entry, _) = entry(row)?;
+        let name = (entry.key, entry.generation);
+        while let Some(before) = troubled.next_if(|troubled| (troubled.key, troubled.generation) < name) {
+            ledger.push(before);
+        }
+        let more = troubled.next_if(|troubled| (troubled.key, troubled.generation) == name);
+        ledger.push(more.unwrap_or(entry));
+    }
+    troubled.for_each(|entry| ledger.push(entry));
+    Ok(ledger)
+}
+
+/// What is known about some messages, all generations, by key.
+pub(super) fn entries(connection: &Connection, mailbox: MailboxId, keys: &[Key]) -> rusqlite::Result<Vec<Entry>> {
+    let mut ledger = connection.prepare_cached(
+        "SELECT key, generation, state, delivered_at, print FROM ledger WHERE mailbox = ?1 AND key = ?2",
+    )?;
+    let mut trouble = connection.prepare_cached(
+        "SELECT key, generation, state, delivered_at, print, retry_at, attempts, anyway FROM trouble
+         WHERE mailbox = ?1 AND key = ?2",
+    )?;
+    let mut found: BTreeMap<(Key, u16), Entry> = BTreeMap::new();
+    for key in keys {
+        let name = params![mailbox.0, SqlKey(*key)];
+        for entry in ledger.query_map(name, |row| entry(row).map(|(entry, _)| entry))? {
+            let entry = entry?;
+            found.insert((entry.key, entry.generation), entry);
+        }
+        for entry in trouble.query_map(name, troubled_entry)? {
+            let entry = entry?;
+            found.insert((entry.key, entry.generation), entry);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
 /// All that is known about the messages of a mailbox, by key.
 pub(super) fn ledger(connection: &Connection, mailbox: MailboxId) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
@@ -330,6 +397,12 @@ pub(super) fn delivery_from(row: &Row<'_>, at: usize) -> rusqlite::Result<Delive
         step,
         uncertain: row.get(at + 6)?,
     })
+}
+
+/// What was noted of all deliveries that are staged.
+pub(super) fn staged(connection: &Connection) -> rusqlite::Result<Vec<Note>> {
+    let mut statement = connection.prepare("SELECT note FROM delivery WHERE step = 1")?;
+    statement.query_map([], |row| row.get(0).map(Note))?.collect()
 }
 
 /// Makes the name of a message of mailbox, key and generation, the first columns.

@@ -16,7 +16,7 @@ const APPLICATION_ID: i64 = 0x434E_4452;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Each makes the next schema of the one before; `user_version` says how many have been applied. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     // A finished message is one row of `ledger` and nothing else, at most 64 octets on disk: hence no rowid, a key that
     // is an integer (UID) or 16 octets (digest), states numbered so that the common ones take no octet, and everything
     // that no query looks at packed into `print`. Rows of a large mailbox lie scattered, one page each, so a message gets
@@ -74,6 +74,9 @@ pub(super) const MIGRATIONS: [&str; 3] = [
         WHERE print IS NOT NULL;
     ALTER TABLE trouble ADD COLUMN anyway INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE run ADD COLUMN repeated INTEGER NOT NULL DEFAULT 0;
+    ",
+    "
+    ALTER TABLE mailbox ADD COLUMN quiet BLOB;
     ",
 ];
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use connectord_store::StoreError;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::{self, Fault};
@@ -22,6 +23,15 @@ pub(super) enum Request {
     Close,
 }
 
+/// Whether a change must be on the disk when it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// It must.
+    Now,
+    /// A power failure may undo it, with all that follows it.
+    Later,
+}
+
 /// A job, with the answer it owes.
 pub(super) trait Work: Send {
     /// Does it. An error undoes it, and nothing else of its group.
@@ -30,11 +40,14 @@ pub(super) trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
     /// What it does, for errors.
     fn during(&self) -> &'static str;
+    /// When it must be on the disk.
+    fn durability(&self) -> Durability;
 }
 
 /// A job made of a closure.
 pub(super) struct Job<T, F> {
     during: &'static str,
+    durability: Durability,
     act: Option<F>,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -48,11 +61,12 @@ where
 {
     pub(super) fn request(
         during: &'static str,
+        durability: Durability,
         in_flight: Option<InFlight>,
         act: F,
     ) -> (Request, oneshot::Receiver<Result<T, StoreError>>) {
         let (reply, answer) = oneshot::channel();
-        (Request::Work(Box::new(Self { during, act: Some(act), result: None, reply, in_flight })), answer)
+        (Request::Work(Box::new(Self { during, durability, act: Some(act), result: None, reply, in_flight })), answer)
     }
 }
 
@@ -75,6 +89,10 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, Fault> + Send> Work for Job<T,
 
     fn during(&self) -> &'static str {
         self.during
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
     }
 }
 
@@ -108,6 +126,11 @@ impl Link {
         Ok(Self { source, connection })
     }
 
+    /// Connects at first use.
+    pub(super) fn unconnected(source: Source) -> Self {
+        Self { source, connection: None }
+    }
+
     pub(super) fn connection(&mut self) -> Result<&mut Connection, Fault> {
         match &mut self.connection {
             Some(connection) => Ok(connection),
@@ -134,6 +157,7 @@ pub(super) struct Counters {
 /// The only thread that writes: all that is queued goes into one commit, and is answered after it.
 pub(super) fn write(mut link: Link, mut queue: mpsc::Receiver<Request>, counters: &Counters) {
     let mut requests = Vec::with_capacity(GROUP);
+    let mut to_keep = false;
     while queue.blocking_recv_many(&mut requests, GROUP) > 0 {
         let mut group = Vec::with_capacity(requests.len());
         for request in requests.drain(..) {
@@ -143,11 +167,19 @@ pub(super) fn write(mut link: Link, mut queue: mpsc::Receiver<Request>, counters
             }
         }
         if !group.is_empty() {
+            to_keep |= group.iter().any(|work| work.durability() == Durability::Now);
             commit(&mut link, group, counters);
         }
     }
-    if let Ok(connection) = link.connection() {
-        // The last to close: the WAL goes into the database and away, which the next start takes for a clean end.
+    let Ok(connection) = link.connection() else { return };
+    if !to_keep {
+        // Nothing that must last: three fsyncs less, and the next start goes on with this WAL.
+        let kept = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if let Err(error) = kept {
+            tracing::debug!(%error, "state: a checkpoint that could have been saved");
+        }
+    } else {
+        // The last to close: the WAL goes into the database and away.
         let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         if let Err(error) = done {
             tracing::warn!(%error, "state: the last checkpoint failed; the next start makes up for it");
@@ -173,6 +205,14 @@ fn commit(link: &mut Link, group: Vec<Box<dyn Work>>, counters: &Counters) {
     }
 }
 
+/// Before a transaction: whether its commit waits for the disk. What follows one that did not takes it along.
+fn synchronize(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.execute_batch(match durability {
+        Durability::Now => "PRAGMA synchronous = FULL",
+        Durability::Later => "PRAGMA synchronous = NORMAL",
+    })
+}
+
 type Done = Vec<(Box<dyn Work>, Result<(), StoreError>)>;
 
 /// Runs each job in a savepoint of one transaction; one that fails is undone alone.
@@ -181,6 +221,12 @@ fn run_group(link: &mut Link, group: Vec<Box<dyn Work>>) -> (Done, Result<(), Fa
     let mut group = group.into_iter();
     let result = (|| {
         let connection = link.connection()?;
+        let durability = if group.as_slice().iter().all(|work| work.durability() == Durability::Later) {
+            Durability::Later
+        } else {
+            Durability::Now
+        };
+        synchronize(connection, durability)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         for mut work in group.by_ref() {
             connection.prepare_cached("SAVEPOINT one")?.execute([])?;
@@ -295,6 +341,7 @@ pub(super) fn start(
     let (counters, held) = (Arc::clone(counters), Arc::clone(lock));
     let writer = std::thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
         write(writer, write_queue, &counters);
+        super::directory::ended(&held);
         drop(held);
     })?;
     let readers = readers
