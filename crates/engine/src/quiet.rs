@@ -12,7 +12,9 @@ const AT_LEAST: Duration = Duration::from_secs(86_400);
 /// The last listing, when nothing can be due about it by now.
 pub(crate) fn still_quiet(mailbox: &MailboxRow, rules: &Rules, now: UnixTime) -> Option<Quiet> {
     let dealt_with = mailbox.first_listed.is_some() && mailbox.absence.is_none();
-    let holds = |quiet: &Quiet| quiet.rules == tag(rules) && quiet.until.is_none_or(|until| now < until);
+    // What is farther ahead than it ever was has outlived a clock that ran back.
+    let in_time = |until: UnixTime| now < until && until <= now.plus(AT_LEAST);
+    let holds = |quiet: &Quiet| quiet.rules == tag(rules) && quiet.until.is_some_and(in_time);
     mailbox.quiet.filter(holds).filter(|_| dealt_with)
 }
 
@@ -61,6 +63,7 @@ mod tests {
         let day = row(quiet(1, [0; 16], None, &rules, now));
         assert!(still_quiet(&day, &rules, UnixTime(now.0 + 86_399)).is_some());
         assert!(still_quiet(&day, &rules, UnixTime(now.0 + 86_400)).is_none());
+        assert!(still_quiet(&day, &rules, UnixTime(now.0 - 1)).is_none(), "the clock ran back");
         for retention in [
             Retention::Immediately,
             Retention::AfterDelivery(Duration::from_secs(7)),
