@@ -35,20 +35,20 @@
 //!
 //! # let mut server = connectord_imap_doc::server();
 //! # mod connectord_imap_doc {
-//! #     /// What the server says to each command.
+//! #     /// What the server says to commands.
 //! #     pub(crate) fn server() -> impl FnMut(&[u8]) -> Vec<u8> {
-//! #         |command| {
-//! #             let text = String::from_utf8_lossy(command).into_owned();
-//! #             let tag = text.split(' ').next().unwrap();
-//! #             let data = match text[tag.len()..].trim().split_whitespace().take(2).collect::<Vec<_>>().join(" ") {
-//! #                 t if t.starts_with("LOGIN") => return format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n").into(),
-//! #                 t if t.starts_with("EXAMINE") => "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n",
-//! #                 t if t == "UID SEARCH" => "* SEARCH 7\r\n",
-//! #                 t if t == "UID FETCH" => "* 1 FETCH (UID 7 BODY[] {4}\r\nHi\r\n)\r\n",
-//! #                 _ => "",
-//! #             };
-//! #             format!("{data}{tag} OK done\r\n").into()
-//! #         }
+//! #         |commands| String::from_utf8_lossy(commands).lines().map(answer).collect::<String>().into_bytes()
+//! #     }
+//! #     fn answer(text: &str) -> String {
+//! #         let tag = text.split(' ').next().unwrap();
+//! #         let data = match text[tag.len()..].trim().split_whitespace().take(2).collect::<Vec<_>>().join(" ") {
+//! #             t if t.starts_with("LOGIN") => return format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
+//! #             t if t.starts_with("EXAMINE") => "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n",
+//! #             t if t == "UID SEARCH" => "* SEARCH 7\r\n",
+//! #             t if t == "UID FETCH" => "* 1 FETCH (UID 7 BODY[] {4}\r\nHi\r\n)\r\n",
+//! #             _ => "",
+//! #         };
+//! #         format!("{data}{tag} OK done\r\n")
 //! #     }
 //! # }
 //! let mut session = Session::new(Options::default());
