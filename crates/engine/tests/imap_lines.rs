@@ -207,17 +207,26 @@ async fn a_bye_in_the_middle_of_several_commands_loses_nothing_and_doubles_nothi
 #[tokio::test]
 async fn several_connections_share_the_work_and_no_message_is_asked_for_twice() {
     let server = Server::start(2000, |_, _, _| None).await;
-    let here = Installation::new();
-    let job = here.job(Protocol::Imap, server.port, with(4));
-    assert_eq!(here.run_well(&job).await.delivered, 2000);
-    assert_eq!(once(&here), 2000);
-    let asked = server.asked(2000);
-    assert!(asked.values().all(|by| by.len() == 1));
-    let connections: std::collections::BTreeSet<usize> = asked.values().flatten().copied().collect();
-    assert!(connections.len() > 1, "{connections:?}");
+    // One that is quick enough may have done everything before another has logged in.
+    let mut shared = None;
+    for _ in 0..30 {
+        server.forget();
+        let here = Installation::new();
+        let job = here.job(Protocol::Imap, server.port, with(4));
+        assert_eq!(here.run_well(&job).await.delivered, 2000);
+        assert_eq!(once(&here), 2000);
+        let asked = server.asked(2000);
+        assert!(asked.values().all(|by| by.len() == 1));
+        let connections: std::collections::BTreeSet<usize> = asked.values().flatten().copied().collect();
+        if connections.len() > 1 {
+            shared = Some((here, job, connections));
+            break;
+        }
+    }
+    let (here, job, connections) = shared.expect("several connections take part");
     let heard = server.heard();
-    let writes = |(number, command): &&(usize, String)| *number > 1 && command.starts_with("SELECT");
-    assert_eq!(heard.iter().find(writes), None, "only the first connection may change anything");
+    let selects = heard.iter().filter(|(_, command)| command.starts_with("SELECT")).count();
+    assert_eq!(selects, 1, "only the first of {connections:?} may change anything");
     // Little is worth no further login.
     server.forget();
     assert_eq!(here.run_well(&job).await.delivered, 0);
@@ -237,29 +246,30 @@ async fn a_further_connection_that_is_refused_or_sees_another_mailbox_is_no_erro
         },
     ];
     for (n, kind) in kinds.into_iter().enumerate() {
-        // The first that says anything in a check is the one that the check begins with.
-        let first: Arc<Mutex<Option<usize>>> = Arc::default();
-        let is_first = Arc::clone(&first);
-        let server = Server::start(600, move |number, _, command| {
-            let further = *is_first.lock().unwrap().get_or_insert(number) != number;
-            let answer = if further { kind(command) } else { None };
-            answer.map(|answer| (answer.to_owned(), answer.contains("BYE")))
-        })
-        .await;
-        for check in 1..=2 {
+        // The first connection may be done before another has logged in, or has read its refusal.
+        let (mut tried, mut alone) = (false, 0);
+        for _ in 0..60 {
+            let server = Server::start(600, move |number, _, command| {
+                let answer = if number > 1 { kind(command) } else { None };
+                answer.map(|answer| (answer.to_owned(), answer.contains("BYE")))
+            })
+            .await;
             let here = Installation::new();
             let job = here.job(Protocol::Imap, server.port, |account| {
                 account.address = format!("refused{n}@example.org");
                 account.connections = Some(4);
             });
-            server.forget();
-            *first.lock().unwrap() = None;
             assert_eq!(here.run_well(&job).await.delivered, 600, "{n}");
             assert_eq!(once(&here), 600, "{n}");
             assert!(server.asked(600).values().all(|by| by.len() == 1), "{n}");
             let logins = server.heard().iter().filter(|(_, command)| command.starts_with("LOGIN")).count();
-            assert!(check == 1 && logins > 1 || check == 2 && logins == 1, "{n}: it is remembered, {logins}");
+            tried |= logins > 1;
+            alone = if tried && logins == 1 { alone + 1 } else { 0 };
+            if alone == 2 {
+                break;
+            }
         }
+        assert!(tried && alone == 2, "{n}: tried {tried}, and {alone} times in a row not again");
     }
 }
 
