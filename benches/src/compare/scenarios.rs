@@ -9,11 +9,12 @@ mod plot;
 
 pub(crate) use plot::main as plot;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Done;
 use crate::line::Passed;
@@ -32,7 +33,9 @@ pub(crate) struct Bench {
     /// Kept from run to run: the corpus and the state of each program.
     pub(crate) cache: PathBuf,
     /// Of this run only.
-    pub(crate) work: tempfile::TempDir,
+    pub(crate) work: PathBuf,
+    /// Directories that were made in it.
+    made: Cell<usize>,
 }
 
 /// Who takes part: a program, or a limit.
@@ -92,6 +95,7 @@ pub(crate) fn main(words: &mut Words, full: bool) -> Done<()> {
     if tables.is_empty() {
         return Err("no scenario was measured".into());
     }
+    bench.end()?;
     let out = out.map_or_else(|| bench.cache.join("last"), PathBuf::from);
     let markdown: String = tables.iter().map(Table::markdown).collect();
     let tsv: String = tables.iter().map(Table::tsv).collect();
@@ -139,9 +143,9 @@ impl Bench {
     pub(crate) fn new(words: &mut Words, full: bool) -> Done<Self> {
         let cache = PathBuf::from(words.value("--work")?.ok_or("no --work; start benches/compare")?);
         fs::create_dir_all(cache.join("runs"))?;
-        let work = tempfile::Builder::new().prefix("run-").tempdir_in(cache.join("runs"))?;
+        let work = tempfile::Builder::new().prefix("run-").tempdir_in(cache.join("runs"))?.keep();
         // Some programs give up being root.
-        fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(&work, fs::Permissions::from_mode(0o755))?;
         Ok(Self {
             full,
             runs: words.number("--runs")?,
@@ -156,6 +160,7 @@ impl Bench {
             connections: words.number("--connections")?.unwrap_or(0),
             cache,
             work,
+            made: Cell::new(0),
         })
     }
 
@@ -182,20 +187,47 @@ impl Bench {
         }
     }
 
-    /// An empty directory for one entrant.
+    /// An empty directory for one entrant, that none was before.
     pub(crate) fn fresh(&self, name: &str) -> Done<PathBuf> {
-        let path = self.work.path().join(name.replace([' ', ',', '/'], "-"));
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
+        let path = self.unused(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
+    fn unused(&self, name: &str) -> PathBuf {
+        self.made.set(self.made.get() + 1);
+        self.work.join(format!("{}-{}", self.made.get(), name.replace([' ', ',', '/'], "-")))
+    }
+
+    /// Empties the files of a directory that was measured, and gives its name free.
+    ///
+    /// They are not removed before all is measured: for minutes ext4 steps over every inode that was freed lately when it
+    /// looks for another, and what comes next would pay for that.
+    pub(crate) fn done_with(&self, directory: &Path) -> Done<()> {
+        let spent = self.unused("spent");
+        fs::rename(directory, &spent)?;
+        empty_files(&spent)
+    }
+
+    /// Removes what runs have left that ended more than an hour ago, and leaves the files of this one, which are empty, to
+    /// a later run: whoever measures may do so again at once.
+    pub(crate) fn end(&self) -> Done<()> {
+        for entry in fs::read_dir(self.cache.join("runs"))? {
+            let path = entry?.path();
+            let Ok(spent) = fs::metadata(path.join(SPENT)) else { continue };
+            if spent.modified()?.elapsed().is_ok_and(|ago| ago > Duration::from_secs(3600)) {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        empty_files(&self.work)?;
+        fs::write(self.work.join(SPENT), "")?;
+        Ok(())
+    }
+
     /// Runs a plan when the file system has nothing left to write from before.
     pub(crate) fn measure(&self, plan: &Plan, name: &str) -> Done<Cost> {
-        rustix::fs::syncfs(File::open(self.work.path())?)?;
-        measure::run(plan, &self.work.path().join(format!("{}.log", name.replace([' ', ',', '/'], "-"))))
+        rustix::fs::syncfs(File::open(&self.work)?)?;
+        measure::run(plan, &self.work.join(format!("{}.log", name.replace([' ', ',', '/'], "-"))))
     }
 
     /// All entrants in turn, `runs` times; another one begins each time.
@@ -226,6 +258,23 @@ impl Bench {
         eprint!("\r\x1b[K");
         rows
     }
+}
+
+/// A file in a run's directory: the run is over.
+const SPENT: &str = "spent";
+
+fn empty_files(directory: &Path) -> Done<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            empty_files(&entry.path())?;
+        } else if kind.is_file() && entry.metadata()?.nlink() == 1 {
+            // What has another name is the corpus.
+            File::options().write(true).truncate(true).open(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The command that runs a limit.

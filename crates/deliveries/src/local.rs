@@ -3,13 +3,16 @@
 use std::io;
 
 use connectord_delivery::{Failure, FailureKind, Parcel};
-use connectord_mail::LineEnds;
+use connectord_mail::{Digested, LineEnds};
 use connectord_wire::Escaped;
 
 use crate::{pool, trouble};
 
 /// Octets read from a body, and written, at once.
 pub(crate) const BLOCK: usize = 128 * 1024;
+
+/// A body of up to so many octets is copied behind its trace, so that both are one write.
+const SMALL: usize = 16 * 1024;
 
 /// Buffers of one thread, used again for each message.
 pub(crate) struct Buffers {
@@ -70,7 +73,15 @@ pub(crate) fn copy_digested(
     out.clear();
     head(parcel, out);
     let digested = parcel.body.digested();
-    let mut copying = Copying { put, line_ends: LineEnds::default(), done: 0, begins: None };
+    let (wanted, is_plain) = (parcel.body.size_octets(), parcel.body.line_feeds().is_some());
+    if let (true, Some(whole)) = (is_plain, parcel.body.as_slice()) {
+        let found = whole.len() as u64;
+        if found != wanted {
+            return Err(Broken::Length { found, wanted });
+        }
+        return copy_plain(whole, digested, out, put).map_err(Broken::File);
+    }
+    let mut copying = Copying { put, is_plain, line_ends: LineEnds::default(), done: 0, begins: None };
     let mut from = digested.map(|digested| digested.from);
     let mut found = 0u64;
     loop {
@@ -101,7 +112,6 @@ pub(crate) fn copy_digested(
         }
         found += count as u64;
     }
-    let wanted = parcel.body.size_octets();
     if found != wanted {
         return Err(Broken::Length { found, wanted });
     }
@@ -111,9 +121,35 @@ pub(crate) fn copy_digested(
     Ok(copying.begins.zip(digested.map(|digested| digested.sha256)))
 }
 
+/// A body that is in memory and has LF already needs no copying, unless it is so small that a write costs more.
+fn copy_plain(
+    whole: &[u8],
+    digested: Option<Digested>,
+    out: &mut Vec<u8>,
+    put: &mut dyn FnMut(&[u8], usize) -> io::Result<()>,
+) -> io::Result<Option<(u64, [u8; 32])>> {
+    let from = digested.map_or(whole.len(), |digested| usize::try_from(digested.from).unwrap_or(usize::MAX));
+    let from = from.min(whole.len());
+    let begins = out.len() + from;
+    pool::beat();
+    if whole.len() <= SMALL {
+        out.extend_from_slice(whole);
+        put(out, begins)?;
+    } else {
+        put(out, out.len())?;
+        for (nth, piece) in whole.chunks(BLOCK).enumerate() {
+            pool::beat();
+            put(piece, from.saturating_sub(nth * BLOCK).min(piece.len()))?;
+        }
+    }
+    Ok(digested.map(|digested| (begins as u64, digested.sha256)))
+}
+
 /// A message on its way to `put`.
 struct Copying<'a> {
     put: &'a mut dyn FnMut(&[u8], usize) -> io::Result<()>,
+    /// The line ends are LF already.
+    is_plain: bool,
     line_ends: LineEnds,
     /// Octets that were put.
     done: u64,
@@ -124,7 +160,11 @@ struct Copying<'a> {
 impl Copying<'_> {
     fn take(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         pool::beat();
-        self.line_ends.push(piece, out);
+        if self.is_plain {
+            out.extend_from_slice(piece);
+        } else {
+            self.line_ends.push(piece, out);
+        }
         if out.len() >= BLOCK {
             self.put(out).map_err(Broken::File)?;
             out.clear();

@@ -49,6 +49,7 @@ use connectord_delivery::{
     BatchLimits, Delivery, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Presence, RecallRow, Recalled,
     Recipient, Template,
 };
+use connectord_mail::DeliveryId;
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskDir, DiskFile, RealDisk, Space, Stat};
@@ -176,6 +177,19 @@ impl Delivery for Maildir {
         let (inner, share) = (self.0.clone(), at.mailbox.clone());
         let job = move || room(&*inner.options.disk, &at.mailbox, inner.options.reserve);
         self.0.on_disk("asking for free space", &share, &share, job).await
+    }
+
+    /// By the names in `new/` and `cur/`.
+    async fn delivered_before(&self, recipient: &Recipient) -> Result<Option<Vec<DeliveryId>>, Failure> {
+        let at = self.0.mailbox(recipient)?;
+        let (inner, share, path) = (self.0.clone(), at.mailbox.clone(), at.path());
+        let job = move || match Shelf::open(&*inner.options.disk, &at, Create::Never) {
+            Ok(shelf) => shelf.all_delivered(),
+            // There is no Maildir yet.
+            Err(failure) if failure.kind == FailureKind::Unavailable => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        };
+        self.0.on_disk("looking for earlier messages", &share, &path, job).await.map(Some)
     }
 
     async fn prepare(&self, batch: Vec<Parcel>) -> Box<dyn Prepared> {

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use connectord_mail::DeliveryId;
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, Parcel, Recipient};
@@ -28,6 +29,18 @@ pub trait Delivery: Send + Sync {
     async fn room(&self, recipient: &Recipient) -> Result<(), Failure> {
         let _ = recipient;
         Ok(())
+    }
+
+    /// The messages of ours that lie at this recipient's, if looking once can tell; ascending.
+    ///
+    /// Asked at most once in a check, and only when what was known of a mailbox may have been lost: then parcels whose id is
+    /// not among these come as first attempts. `None`, the default, tells nothing: then all come as repeated ones.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the destination cannot tell now; it is then asked for nothing more than with `None`.
+    async fn delivered_before(&self, recipient: &Recipient) -> Result<Option<Vec<DeliveryId>>, Failure> {
+        let _ = recipient;
+        Ok(None)
     }
 
     /// First step: makes a batch ready, undoably. Never fails as a whole: each parcel has its note or its failure.

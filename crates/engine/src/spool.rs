@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use connectord_mail::{Body, Digested};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::skim::{Seen, Skim};
+use crate::skim::{Seen, Skim, Whole};
 
 /// A message of up to this many octets waits in memory, if the budget has room.
-const MAX_IN_MEMORY: usize = 256 * 1024;
+const MAX_IN_MEMORY: usize = 1024 * 1024;
 
 /// How many octets a spool file is given at a time.
 const WRITE: usize = 256 * 1024;
@@ -25,8 +25,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where bodies wait between retrieval and delivery.
 ///
-/// A body needs no durability here: the remote copy is the spool. Up to 256 KiB it waits in memory, all bodies together
+/// A body needs no durability here: the remote copy is the spool. Up to 1 MiB it waits in memory, all bodies together
 /// within a budget; what is larger, or finds no room, goes to a file that has no name and vanishes with the process.
+/// Its line ends become LF on the way in, once for all who need them so; a destination that wants CRLF writes it anyway.
 #[derive(Clone, Debug)]
 pub struct Spool {
     directory: PathBuf,
@@ -42,11 +43,12 @@ impl Spool {
         Self { directory, budget: Arc::new(Semaphore::new((budget_octets / UNIT).max(1))) }
     }
 
-    /// Starts to collect a body.
-    pub(crate) fn collect(&self, digest: bool) -> Collector {
+    /// Starts to collect a body that is expected to have so many octets; `digest` it as it comes, too.
+    pub(crate) fn collect(&self, expected_octets: Option<u64>, digest: bool) -> Collector {
+        let expected = expected_octets.and_then(|octets| usize::try_from(octets).ok()).unwrap_or(0);
         Collector {
             spool: self.clone(),
-            memory: BytesMut::new(),
+            memory: Vec::with_capacity(expected.min(MAX_IN_MEMORY)),
             permit: None,
             file: None,
             skim: Skim::default(),
@@ -78,7 +80,8 @@ impl Spool {
 /// A body that is still coming.
 pub(crate) struct Collector {
     spool: Spool,
-    memory: BytesMut,
+    /// All of it, or what the file has not got yet.
+    memory: Vec<u8>,
     permit: Option<OwnedSemaphorePermit>,
     file: Option<File>,
     skim: Skim,
@@ -92,6 +95,8 @@ pub(crate) struct Collected {
     pub(crate) head: Vec<u8>,
     /// What tells it from others.
     pub(crate) seen: Seen,
+    /// Its length as it came.
+    pub(crate) size_octets: u64,
     /// SHA-256 of the whole body, where it was asked for.
     pub(crate) digest: Option<[u8; 32]>,
 }
@@ -102,28 +107,28 @@ impl Collector {
         if let Some(digest) = &mut self.digest {
             digest.update(&octets);
         }
-        self.skim.push(&octets);
-        if self.file.is_none() && self.memory.len() + octets.len() <= MAX_IN_MEMORY && self.reserve(octets.len()) {
-            self.memory.extend_from_slice(&octets);
-            return Ok(());
-        }
-        self.memory.extend_from_slice(&octets);
-        if self.file.is_none() || self.memory.len() >= WRITE { self.spill().await } else { Ok(()) }
+        self.skim.push(&octets, &mut self.memory);
+        let full = match &self.file {
+            None => self.memory.len() > MAX_IN_MEMORY || !self.reserve(),
+            Some(_) => self.memory.len() >= WRITE,
+        };
+        if full { self.spill().await } else { Ok(()) }
     }
 
     /// Ends the body.
     pub(crate) async fn finish(mut self) -> io::Result<Collected> {
+        self.skim.end(&mut self.memory);
         if self.file.is_some() && !self.memory.is_empty() {
             self.spill().await?;
         }
         let digest = self.digest.map(|digest| digest.finalize().into());
-        let size_octets = self.skim.size_octets();
-        let (seen, head, digested) = self.skim.whole();
-        let body: Arc<dyn Body> = match self.file {
-            Some(file) => Arc::new(SpooledBody { file, size_octets, digested }),
-            None => Arc::new(MemoryBody { octets: self.memory.freeze(), digested, _permit: self.permit }),
+        let Whole { seen, head, digested, size_octets, passed_octets, line_feeds } = self.skim.whole();
+        let kept = match self.file {
+            Some(file) => Kept::File(file),
+            None => Kept::Memory { octets: self.memory, _permit: self.permit },
         };
-        Ok(Collected { body, head, seen, digest })
+        let body = Arc::new(KeptBody { kept, size_octets: passed_octets, line_feeds, digested });
+        Ok(Collected { body, head, seen, size_octets, digest })
     }
 
     pub(crate) fn size_octets(&self) -> u64 {
@@ -131,8 +136,8 @@ impl Collector {
     }
 
     /// Takes more of the budget, without waiting: accounts that wait for each other's memory would wait for ever.
-    fn reserve(&mut self, octets: usize) -> bool {
-        let needed = (self.memory.len() + octets).div_ceil(UNIT);
+    fn reserve(&mut self) -> bool {
+        let needed = self.memory.len().div_ceil(UNIT);
         let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if needed <= held {
             return true;
@@ -152,7 +157,7 @@ impl Collector {
 
     async fn spill(&mut self) -> io::Result<()> {
         let (spool, file) = (self.spool.clone(), self.file.take());
-        let octets = std::mem::take(&mut self.memory).freeze();
+        let octets = std::mem::take(&mut self.memory);
         self.permit = None;
         let written = tokio::task::spawn_blocking(move || {
             use std::io::Write;
@@ -169,43 +174,45 @@ impl Collector {
     }
 }
 
-struct MemoryBody {
-    octets: Bytes,
-    digested: Digested,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Body for MemoryBody {
-    fn size_octets(&self) -> u64 {
-        self.octets.size_octets()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.octets.read_at(offset, buffer)
-    }
-
-    fn as_slice(&self) -> Option<&[u8]> {
-        Some(&self.octets)
-    }
-
-    fn digested(&self) -> Option<Digested> {
-        Some(self.digested)
-    }
-}
-
-struct SpooledBody {
-    file: File,
+/// A body with LF, in memory or in a file.
+struct KeptBody {
+    kept: Kept,
     size_octets: u64,
+    line_feeds: u64,
     digested: Digested,
 }
 
-impl Body for SpooledBody {
+enum Kept {
+    Memory { octets: Vec<u8>, _permit: Option<OwnedSemaphorePermit> },
+    File(File),
+}
+
+impl Body for KeptBody {
     fn size_octets(&self) -> u64 {
         self.size_octets
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        match &self.kept {
+            Kept::File(file) => file.read_at(buffer, offset),
+            Kept::Memory { octets, .. } => {
+                let rest = usize::try_from(offset).ok().and_then(|at| octets.get(at..)).unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&rest[..count]);
+                Ok(count)
+            }
+        }
+    }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        match &self.kept {
+            Kept::Memory { octets, .. } => Some(octets),
+            Kept::File(_) => None,
+        }
+    }
+
+    fn line_feeds(&self) -> Option<u64> {
+        Some(self.line_feeds)
     }
 
     fn digested(&self) -> Option<Digested> {
@@ -218,7 +225,7 @@ mod tests {
     use super::*;
 
     async fn collected(spool: &Spool, pieces: &[&[u8]]) -> Collected {
-        let mut collector = spool.collect(true);
+        let mut collector = spool.collect(None, true);
         for piece in pieces {
             collector.push(Bytes::copy_from_slice(piece)).await.unwrap();
         }
@@ -239,7 +246,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::new(directory.path().into(), 8 * 1024);
         let one = collected(&spool, &[b"A: 1\r\n\r", b"\nbody"]).await;
-        assert_eq!(one.body.as_slice(), Some(&b"A: 1\r\n\r\nbody"[..]));
+        assert_eq!(one.body.as_slice(), Some(&b"A: 1\n\nbody"[..]));
+        assert_eq!((one.body.line_feeds(), one.size_octets), (Some(2), 12));
         assert_eq!(one.head, b"A: 1\r\n\r\n");
         assert_eq!(spool.budget.available_permits(), 7);
         drop(one);

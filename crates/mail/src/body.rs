@@ -2,7 +2,7 @@ use std::io;
 
 use bytes::Bytes;
 
-/// The octets of one message as they are on the server, wherever they are kept.
+/// The octets of one message, wherever they are kept: as they are on the server, or with every CRLF as LF.
 ///
 /// Read by position and never as one slice: a message may be larger than memory. Implementations that read files live
 /// above this level.
@@ -19,6 +19,18 @@ pub trait Body: Send + Sync {
     /// The whole body when it is in memory anyway, so that nobody copies it without need.
     fn as_slice(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// How many LF it has, where every CRLF that came has become one; `None` where the line ends are as they came.
+    ///
+    /// What is left as CRLF then was CR CR LF, and stays.
+    fn line_feeds(&self) -> Option<u64> {
+        None
+    }
+
+    /// Length in octets with every LF as CRLF; without [`Body::line_feeds`] as it came.
+    fn crlf_octets(&self) -> u64 {
+        self.size_octets().saturating_add(self.line_feeds().unwrap_or(0))
     }
 
     /// What was digested of it on its way, so that nobody who needs a digest does so again.

@@ -101,6 +101,11 @@ impl BodyDigest {
         }
     }
 
+    /// Adds octets whose line ends are LF already, as [`LineEnds`] makes them; not to be mixed with the other.
+    pub fn update_plain(&mut self, octets: &[u8]) {
+        self.digest.update(octets);
+    }
+
     /// The digest; never 0.
     pub fn finish(self) -> u64 {
         short(&self.sha256())

@@ -24,9 +24,11 @@ impl LineEnds {
         let octets = if self.held_cr { &octets[..octets.len() - 1] } else { octets };
         out.reserve(octets.len());
         let mut copied = 0;
-        for at in memchr::memmem::find_iter(octets, b"\r\n") {
-            out.extend_from_slice(&octets[copied..at]);
-            copied = at + 1;
+        for at in memchr::memchr_iter(b'\r', octets) {
+            if octets.get(at + 1) == Some(&b'\n') {
+                out.extend_from_slice(&octets[copied..at]);
+                copied = at + 1;
+            }
         }
         out.extend_from_slice(&octets[copied..]);
     }

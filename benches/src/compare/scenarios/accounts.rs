@@ -70,7 +70,7 @@ pub(super) fn measure(bench: &Bench, quick: &[Program], accounts: usize, runs: u
             }
             Entrant::Limit(_, words) => bench.measure(&null(words)?, entrant.name())?,
         };
-        std::fs::remove_dir_all(&directory)?;
+        bench.done_with(&directory)?;
         Ok((cost, None))
     }))
 }

@@ -103,7 +103,7 @@ impl<'a> Setting<'a> {
         // Dovecot makes its index and reads the files once.
         let warm = limit_plan(&words(&limits[0].1), &connection(direct, &dovecot))?;
         bench.measure(&warm, "warm")?;
-        let sizes = sizes(&messages, &bench.work.path().join("sizes"))?;
+        let sizes = sizes(&messages, &bench.work.join("sizes"))?;
         if self.disk {
             limits.push(("disk alone, 16 threads", format!("disk --threads 16 --sizes {sizes}")));
             limits.push(("disk alone, one after the other", format!("disk --threads 1 --sizes {sizes}")));
@@ -122,7 +122,7 @@ impl<'a> Setting<'a> {
         let rows = bench.in_turn(&entrants, self.runs, |entrant| {
             let directory = bench.fresh(entrant.name())?;
             line.take();
-            let load = if self.busy { Some(Load::start(&bench.work.path().join("load"))?) } else { None };
+            let load = if self.busy { Some(Load::start(&bench.work.join("load"))?) } else { None };
             let cost = match entrant {
                 Entrant::Program(program) => {
                     let users = [USER.to_owned()];
@@ -146,7 +146,7 @@ impl<'a> Setting<'a> {
                     bench.measure(&self.limit(words, port, &dovecot, &directory)?, entrant.name())?
                 }
             };
-            std::fs::remove_dir_all(&directory)?;
+            bench.done_with(&directory)?;
             Ok((cost, self.line.then(|| line.take())))
         });
         let about = format!("{about}: {count} messages, {:.1} MB.", octets(&messages)? as f64 / 1e6);

@@ -76,7 +76,7 @@ pub(super) fn measure(
         dovecot.folder(user, "INBOX");
         server::copy_tree(&home.join("server"), &dovecot.maildir(user))?;
         if homes.contains_key(user) {
-            server::copy_tree(&home.join("local"), &bench.work.path().join(user))?;
+            server::copy_tree(&home.join("local"), &bench.work.join(user))?;
         }
     }
     let more = corpus::messages(&bench.cache, Kind::Letters, new * (runs + 2))?;
@@ -88,7 +88,7 @@ pub(super) fn measure(
         *round += 1;
         add(&dovecot, &user, fresh, *round)?;
         let users = [user.clone()];
-        let directory = bench.work.path().join(&user);
+        let directory = bench.work.join(&user);
         let job = job(protocol, port, &users, &dovecot, &directory);
         match entrant {
             Entrant::Program(program) => {
@@ -120,7 +120,7 @@ pub(super) fn measure(
     }
     // Another series begins with other directories.
     for user in homes.keys() {
-        fs::remove_dir_all(bench.work.path().join(user))?;
+        bench.done_with(&bench.work.join(user))?;
     }
     Ok(rows)
 }
@@ -162,7 +162,7 @@ fn state(bench: &Bench, program: Program, protocol: Protocol, count: usize) -> D
     server::seed(&dovecot, &user, &notes)?;
     // In memory if possible: nobody measures this.
     let memory = Path::new("/dev/shm");
-    let beside = bench.work.path().to_owned();
+    let beside = bench.work.clone();
     let place = tempfile::tempdir_in(if memory.is_dir() { memory } else { &beside })?;
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
     let users = [user.clone()];
@@ -171,7 +171,7 @@ fn state(bench: &Bench, program: Program, protocol: Protocol, count: usize) -> D
         make_maildir(&job.maildir(&user))?;
     }
     let plan: Plan = program.prepare(&job)?;
-    measure::run(&plan, &bench.work.path().join("beforehand.log"))?;
+    measure::run(&plan, &bench.work.join("beforehand.log"))?;
     verify::maildir(&job.maildir(&user), &notes)?;
     let making = home.join(format!("making-{}", std::process::id()));
     server::copy_tree(&dovecot.maildir(&user), &making.join("server"))?;

@@ -50,7 +50,7 @@ fn measure(bench: &Bench, protocol: Protocol, accounts: usize, quick: &[Program]
         for (user, message) in users.iter().zip(messages.chunks(1)) {
             verify::maildir(&job.maildir(user), message)?;
         }
-        std::fs::remove_dir_all(&directory)?;
+        bench.done_with(&directory)?;
         Ok((cost, None))
     }))
 }

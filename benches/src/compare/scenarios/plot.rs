@@ -51,6 +51,7 @@ pub(crate) fn main(words: &mut Words) -> Done<()> {
         }
         plots.push(plot);
     }
+    bench.end()?;
     for plot in plots {
         let path = docs.join(format!("performance-{}", plot.name));
         std::fs::write(path.with_extension("tsv"), format!("{TSV}{}", plot.tsv))?;

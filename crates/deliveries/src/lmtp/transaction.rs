@@ -63,7 +63,7 @@ pub(crate) fn group(batch: &[Parcel]) -> (Vec<Transaction>, Vec<(usize, Failure)
             transaction.parcels.push(index);
             continue;
         }
-        let size_octets = Some(parcel.body.size_octets().saturating_add(parcel.trace.len() as u64));
+        let size_octets = Some(parcel.body.crlf_octets().saturating_add(parcel.trace.len() as u64));
         transactions.push(Transaction {
             envelope: Envelope { reverse_path, recipients: vec![address], size_octets },
             parcels: vec![index],

@@ -165,6 +165,21 @@ impl Shelf {
         Ok(found)
     }
 
+    /// All messages of ours, ascending.
+    pub(super) fn all_delivered(&self) -> Result<Vec<DeliveryId>, Failure> {
+        let mut found = Vec::new();
+        // A reader moves from new/ to cur/: in this order none is overlooked.
+        for dir in [&self.new, &self.cur] {
+            let listed = dir.each_name(&mut |name| {
+                pool::beat();
+                found.extend(names::id_of(name));
+            });
+            listed.map_err(|error| trouble::failure("searching new/ and cur/", &self.path, &error))?;
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Takes a message from `new/` to `tmp/` and back, so that a sync of `new/` is about its name whatever became of
     /// earlier ones. Killed in between, it is in `tmp/` under the name that a recall looks for.
     pub(super) fn name_anew(&self, name: &str, in_tmp: &str) -> io::Result<()> {

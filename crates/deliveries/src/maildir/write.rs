@@ -125,10 +125,9 @@ impl<'a> Sink<'a> {
         }
         self.digest.update(&piece[..own]);
         self.size_octets += piece.len() as u64;
-        for at in memchr::memchr_iter(b'\n', piece) {
-            let after_cr = if at == 0 { self.after_cr } else { piece[at - 1] == b'\r' };
-            self.bare_lf += u64::from(!after_cr);
-        }
+        let crlf = memchr::memchr_iter(b'\r', piece).filter(|at| piece.get(at + 1) == Some(&b'\n')).count();
+        let crlf = crlf + usize::from(self.after_cr && piece.first() == Some(&b'\n'));
+        self.bare_lf += (memchr::memchr_iter(b'\n', piece).count() - crlf) as u64;
         self.after_cr = piece.last().map_or(self.after_cr, |last| *last == b'\r');
         Ok(())
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::listing::Work;
 use super::{ImapRun, reference};
 use crate::mailbox::{Compared, Wanted, ask_again};
-use crate::skim::{Seen, Skim};
+use crate::skim::{Glance, Seen};
 use crate::trouble::RunError;
 
 /// Messages compared before what was found is committed.
@@ -58,21 +58,21 @@ impl ImapRun<'_> {
         let run = self.run;
         let items = FetchItems { body: Some(Section::Whole), ..FetchItems::default() };
         let command = self.driver.machine().uid_fetch(uids, items);
-        let mut skim: Option<Skim> = None;
+        let mut glance: Option<Glance> = None;
         let result = self
             .finish(command, |event| match event {
-                Event::BodyStart { section: Section::Whole, .. } => skim = Some(Skim::default()),
+                Event::BodyStart { section: Section::Whole, .. } => glance = Some(Glance::default()),
                 Event::Body(octets) => {
                     run.tally.octets(run, octets.len() as u64);
-                    if let Some(skim) = &mut skim {
-                        skim.push(&octets);
+                    if let Some(glance) = &mut glance {
+                        glance.push(&octets);
                     }
                 }
                 Event::Fetched(fetched) => {
-                    if let (Some(uid), Body::Octets(octets), Some(skim)) = (fetched.uid, fetched.body, skim.take())
-                        && octets == skim.size_octets()
+                    if let (Some(uid), Body::Octets(octets), Some(glance)) = (fetched.uid, fetched.body, glance.take())
+                        && octets == glance.size_octets()
                     {
-                        found.push((uid, skim.whole().0));
+                        found.push((uid, glance.whole()));
                     }
                 }
                 _ => {}

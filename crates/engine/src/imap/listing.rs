@@ -15,7 +15,7 @@ use super::{ImapRun, chunks, name, reference};
 use crate::mailbox::{Prints, Wanted, newest_first, too_large};
 use crate::pipeline::name_of;
 use crate::run::Run;
-use crate::skim::{Seen, Skim};
+use crate::skim::{Glance, Seen};
 use crate::trouble::RunError;
 use crate::{Change, ChangeKind};
 
@@ -263,17 +263,20 @@ impl ImapRun<'_> {
         let items =
             FetchItems { size: true, internal_date: true, body: Some(Section::Header), ..FetchItems::default() };
         let command = self.driver.machine().uid_fetch(uids, items);
-        let mut skim = Skim::default();
+        let mut glance = Glance::default();
         let result = self
             .finish(command, |event| match event {
-                Event::BodyStart { .. } => skim = Skim::default(),
-                Event::Body(octets) => skim.push(&octets),
+                Event::BodyStart { .. } => glance = Glance::default(),
+                Event::Body(octets) => glance.push(&octets),
                 Event::Fetched(fetched) => {
                     if let (Some(uid), true, Body::Octets(_)) = (fetched.uid, fetched.asked, fetched.body) {
                         let arrived = fetched.internal_date.map(|date| UnixTime(date.unix_seconds));
-                        let (seen, size_octets) = (skim.header_only(fetched.size), fetched.size);
-                        let name =
-                            if named { name_of(skim.head(), uid.number().to_string()) } else { MessageName::default() };
+                        let (seen, size_octets) = (glance.header_only(fetched.size), fetched.size);
+                        let name = if named {
+                            name_of(glance.head(), uid.number().to_string())
+                        } else {
+                            MessageName::default()
+                        };
                         found.push((uid, Found { seen, name, size_octets, arrived }));
                     }
                 }

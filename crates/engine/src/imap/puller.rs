@@ -86,9 +86,9 @@ impl<'a> Puller<'a> {
                 return Ok(());
             }
             match run.or_stop(driver.next()).await? {
-                Event::BodyStart { section: Section::Whole, uid, .. } => {
+                Event::BodyStart { section: Section::Whole, uid, octets } => {
                     self.coming = uid;
-                    self.collector = Some(run.site.spool.collect(false));
+                    self.collector = Some(run.site.spool.collect(Some(octets), false));
                 }
                 Event::Body(octets) => {
                     let limit = self.limit();
@@ -187,7 +187,8 @@ impl<'a> Puller<'a> {
         let collected = collector.finish().await.map_err(RunError::Spool)?;
         let arrived = fetched.internal_date.map(|date| UnixTime(date.unix_seconds));
         let (key, on_server) = (Key::Uid(uid.number()), uid.number().to_string());
-        let incoming = Incoming::new(run, mailbox, key, wanted, on_server, arrived, collected);
+        let mut incoming = Incoming::new(run, mailbox, key, wanted, on_server, arrived, collected);
+        incoming.more = self.asked.iter().any(|asked| !asked.missing.is_empty());
         queue.send(incoming).await
     }
 

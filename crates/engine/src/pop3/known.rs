@@ -11,7 +11,7 @@ use super::listing::Listing;
 use super::{Candidate, Connection, Due, FEW, Pop3Run, key_of, other_ids};
 use crate::mailbox::{Compared, Prints, Wanted, ask_again, newest_first};
 use crate::pipeline::name_of;
-use crate::skim::{Seen, Skim};
+use crate::skim::{Glance, Seen};
 use crate::trouble::RunError;
 
 impl Pop3Run<'_> {
@@ -282,19 +282,19 @@ impl Pop3Run<'_> {
     ) -> Result<HashMap<MessageNumber, Seen>, RunError> {
         let run = self.run;
         let mut found = HashMap::new();
-        let mut skim = Skim::default();
+        let mut glance = Glance::default();
         let mut whole = false;
         while left > 0 {
             match run.or_stop(driver.next()).await? {
-                Event::BodyStart { kind, .. } => (skim, whole) = (Skim::default(), kind == Retrieval::Whole),
+                Event::BodyStart { kind, .. } => (glance, whole) = (Glance::default(), kind == Retrieval::Whole),
                 Event::Body(octets) => {
                     if whole {
                         run.tally.octets(run, octets.len() as u64);
                     }
-                    skim.push(&octets);
+                    glance.push(&octets);
                 }
                 Event::BodyEnd { number, kind: Retrieval::Top, .. } => {
-                    let seen = skim.header_only(None);
+                    let seen = glance.header_only(None);
                     if otherwise == Otherwise::Retrieve && !seen.named {
                         driver.machine().retr(number);
                         continue;
@@ -303,7 +303,7 @@ impl Pop3Run<'_> {
                     left -= 1;
                 }
                 Event::BodyEnd { number, kind: Retrieval::Whole, .. } => {
-                    found.insert(number, std::mem::take(&mut skim).whole().0);
+                    found.insert(number, std::mem::take(&mut glance).whole());
                     left -= 1;
                 }
                 Event::RetrieveRefused { number, kind: Retrieval::Top, .. } if otherwise == Otherwise::Retrieve => {
@@ -323,14 +323,14 @@ impl Pop3Run<'_> {
         candidate: &Candidate,
     ) -> Result<(MessageName, Option<Fingerprint>), RunError> {
         driver.machine().top(candidate.number, 0);
-        let mut skim = Skim::default();
+        let mut glance = Glance::default();
         loop {
             match self.run.or_stop(driver.next()).await? {
-                Event::BodyStart { .. } => skim = Skim::default(),
-                Event::Body(octets) => skim.push(&octets),
+                Event::BodyStart { .. } => glance = Glance::default(),
+                Event::Body(octets) => glance.push(&octets),
                 Event::BodyEnd { .. } => {
-                    let name = name_of(skim.head(), candidate.name().on_server);
-                    return Ok((name, Some(skim.header_only(candidate.size_octets).fingerprint)));
+                    let name = name_of(glance.head(), candidate.name().on_server);
+                    return Ok((name, Some(glance.header_only(candidate.size_octets).fingerprint)));
                 }
                 Event::RetrieveRefused { .. } => return Ok((candidate.name(), None)),
                 _ => {}

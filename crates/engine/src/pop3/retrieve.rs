@@ -67,8 +67,8 @@ impl Pop3Run<'_> {
                 }
             };
             match event {
-                Event::BodyStart { kind: Retrieval::Whole, .. } => {
-                    collector = Some(run.site.spool.collect(candidate.key.is_none()));
+                Event::BodyStart { kind: Retrieval::Whole, octets, .. } => {
+                    collector = Some(run.site.spool.collect(octets, candidate.key.is_none()));
                 }
                 Event::Body(octets) => {
                     let Some(collecting) = &mut collector else { continue };
@@ -89,7 +89,8 @@ impl Pop3Run<'_> {
                     match (collector.take(), candidate.message(mailbox)) {
                         (Some(collector), _) if number == candidate.number => {
                             let collected = collector.finish().await.map_err(RunError::Spool)?;
-                            self.hand_over(mailbox, known, candidate, collected, &mut retrieved).await?;
+                            let more = !waiting.is_empty();
+                            self.hand_over(mailbox, known, candidate, (collected, more), &mut retrieved).await?;
                         }
                         (None, Some(message)) => {
                             too_large(run, message, &candidate.name(), None, octets).await?;
@@ -120,13 +121,13 @@ impl Pop3Run<'_> {
         Ok(retrieved)
     }
 
-    /// Gives a whole message to the delivery, unless its content shows that it is known.
+    /// Gives a whole message to the delivery, unless its content shows that it is known; with whether more are on the line.
     async fn hand_over(
         &self,
         mailbox: &MailboxRow,
         known: &mut Known,
         candidate: &Candidate,
-        collected: Collected,
+        (collected, more): (Collected, bool),
         retrieved: &mut Retrieved,
     ) -> Result<(), RunError> {
         let seen = collected.seen;
@@ -136,7 +137,7 @@ impl Pop3Run<'_> {
         let key = match (candidate.key, collected.digest) {
             (Some(key), _) => key,
             (None, digest) => match known.name_content(&digest.unwrap_or_default()) {
-                Content::New(key) => match known.take_matching(&seen, Some(collected.body.size_octets())) {
+                Content::New(key) => match known.take_matching(&seen, Some(collected.size_octets)) {
                     Some(entry) if is_same(&entry, &seen) => match known.decide(entry) {
                         Decision::Retrieve { attempt, generation } => {
                             wanted = again(entry, generation, attempt);
@@ -172,7 +173,8 @@ impl Pop3Run<'_> {
             wanted.generation = wanted.generation.saturating_add(1);
         }
         let on_server = candidate.name().on_server;
-        let incoming = Incoming::new(self.run, mailbox, key, wanted, on_server, None, collected);
+        let mut incoming = Incoming::new(self.run, mailbox, key, wanted, on_server, None, collected);
+        incoming.more = more;
         self.queue.send(incoming).await?;
         retrieved.numbers.insert((key, wanted.generation), candidate.number);
         Ok(())
