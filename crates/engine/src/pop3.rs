@@ -112,7 +112,7 @@ impl Pop3Run<'_> {
         let new = listing.candidates.len() as u64;
         run.tally.listed(run, "", listing.messages, new, listing.due.len() as u64);
         if run.mode.dry_run {
-            self.quit(driver).await?;
+            self.leave(driver).await;
             return Ok(More::No);
         }
         // Until the first listing has been dealt with, the destination looks before it writes.

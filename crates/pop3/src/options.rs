@@ -28,11 +28,12 @@ pub struct Options {
     pub max_message_octets: Option<u64>,
     /// Whether commands are sent before the answers to earlier ones have come; default as offered.
     pub pipelining: Pipelining,
-    /// Most commands in flight when pipelining; default 64, at least 1.
+    /// Most commands in flight when pipelining; default 512, at least 1.
     ///
-    /// More would save nothing: it is refilled by halves while the answers to the other half come.
+    /// It is refilled by halves: the answers to the other half, some 2.5 MB of usual messages, keep a line of 500 Mbit/s and
+    /// 40 ms busy meanwhile.
     pub window_commands: usize,
-    /// Most octets of commands in flight when pipelining; default 1000, and always one command.
+    /// Most octets of commands in flight when pipelining; default 6000, and always one command.
     ///
     /// What is in flight must fit into the server's socket buffers, or a server that waits for us to read and we who wait for
     /// it to read stand still together (RFC 2449 §6.6).
@@ -54,8 +55,8 @@ impl Default for Options {
             max_capabilities: 256,
             max_message_octets: None,
             pipelining: Pipelining::AsOffered,
-            window_commands: 64,
-            window_octets: 1000,
+            window_commands: 512,
+            window_octets: 6000,
             initial_response: InitialResponse::InCommand,
             utf8: Utf8::AsOffered,
         }

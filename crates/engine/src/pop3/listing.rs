@@ -250,7 +250,7 @@ impl Pop3Run<'_> {
             mailbox.last_listed = Some(run.now);
             run.site.store.record_listing(run.lease, mailbox, &listing.keys, Mark::Skipped).await?;
         }
-        self.quit(driver).await?;
+        self.leave(driver).await;
         Ok(More::No)
     }
 }

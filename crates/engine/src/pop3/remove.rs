@@ -6,7 +6,7 @@ use std::time::Duration;
 use connectord_account::Key;
 use connectord_pop3::{Event, MessageNumber};
 use connectord_store::{MailboxRow, Mark};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::retrieve::Retrieved;
 use super::{Connection, Due, Pop3Run};
@@ -16,6 +16,9 @@ use crate::trouble::RunError;
 
 /// How long a refused removal waits.
 const REFUSED: Duration = Duration::from_secs(3600);
+
+/// How long the server may take to read a QUIT on which nothing depends.
+const QUIT_WITHIN: Duration = Duration::from_secs(5);
 
 impl Pop3Run<'_> {
     /// Removes what is due: committed, marked by DELE, and asked for by QUIT. Says how many the server confirmed.
@@ -38,7 +41,7 @@ impl Pop3Run<'_> {
             }
         }
         if removals.is_empty() {
-            self.quit(driver).await?;
+            self.leave(driver).await;
             return Ok(0);
         }
         let names: Vec<(Key, u16)> = removals.values().copied().collect();
@@ -69,6 +72,17 @@ impl Pop3Run<'_> {
         }
         distrust_keys(run, mailbox).await?;
         confirmed.map(|_| 0)
+    }
+
+    /// QUIT, as a courtesy: nothing was marked by DELE and everything is settled, so nothing depends on the answer (RFC 1939
+    /// §6), and it is not waited for.
+    pub(super) async fn leave(&self, mut driver: Connection) {
+        driver.machine().quit();
+        let said = tokio::time::timeout(QUIT_WITHIN, self.run.or_stop(driver.flush())).await;
+        if !matches!(said, Ok(Ok(()))) {
+            debug!(account = self.run.job.address(), "the server did not hear QUIT");
+        }
+        driver.shutdown().await;
     }
 
     /// QUIT; whether the server said yes.
