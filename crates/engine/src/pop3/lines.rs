@@ -9,15 +9,15 @@ use sha2::{Digest, Sha256};
 
 use super::key_of;
 
-/// Octets of unique-ids that are kept before what is known of them is read, some 300,000 messages: a mailbox with more
-/// is not kept beside its ledger.
-const KEPT: usize = 8 * 1024 * 1024;
+/// Octets of unique-ids that are kept before what is known of them is read, some 150,000 messages: a mailbox with more
+/// is not kept beside its ledger, and not at all while it may be the one that was quiet.
+const KEPT: usize = 4 * 1024 * 1024;
 
 /// The lines of a listing that have not been sorted yet, and what they all say together.
 pub(super) struct Lines {
     octets: Vec<u8>,
     /// The number of each line, and where its unique-id ends; one that cannot be read has no octets.
-    ends: Vec<(MessageNumber, usize)>,
+    ends: Vec<(MessageNumber, u32)>,
     count: u32,
     /// Each line had a unique-id that could be read, and they were numbered from 1 on without a gap.
     regular: bool,
@@ -25,12 +25,14 @@ pub(super) struct Lines {
     /// The listing that this one may repeat.
     quiet: Option<Quiet>,
     repeats: bool,
+    /// Lines were forgotten that nobody has sorted.
+    forgot: bool,
 }
 
 impl Lines {
     pub(super) fn new(quiet: Option<Quiet>) -> Self {
         let (octets, ends, digest) = (Vec::new(), Vec::new(), Sha256::new());
-        let mut lines = Self { octets, ends, count: 0, regular: true, digest, quiet, repeats: false };
+        let mut lines = Self { octets, ends, count: 0, regular: true, digest, quiet, repeats: false, forgot: false };
         lines.compare();
         lines
     }
@@ -45,7 +47,8 @@ impl Lines {
             self.digest.update(uidl.octets());
             self.octets.extend_from_slice(uidl.octets());
         }
-        self.ends.push((number, self.octets.len()));
+        let end = u32::try_from(self.octets.len()).expect("it is sorted or forgotten long before");
+        self.ends.push((number, end));
         self.compare();
     }
 
@@ -59,9 +62,25 @@ impl Lines {
         let Some(quiet) = self.quiet.filter(|quiet| quiet.messages == self.count) else { return };
         if self.regular && self.so_far() == quiet.digest {
             self.repeats = true;
-            self.octets.clear();
-            self.ends.clear();
+            self.forget();
         }
+    }
+
+    /// Forgets the lines that have come; unless the listing repeats a quiet one, it must be asked for again.
+    pub(super) fn forget(&mut self) {
+        self.forgot = true;
+        self.octets.clear();
+        self.ends.clear();
+    }
+
+    /// Whether a listing that is not quiet after all must be asked for again, as lines of it were forgotten.
+    pub(super) fn forgot(&self) -> bool {
+        self.forgot
+    }
+
+    /// Whether it may still turn out to begin with all of a quiet listing.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.regular && self.quiet.is_some_and(|quiet| self.count < quiet.messages)
     }
 
     fn so_far(&self) -> [u8; 16] {
@@ -90,16 +109,27 @@ impl Lines {
     }
 
     fn unsorted(&self) -> impl Iterator<Item = (MessageNumber, &[u8])> {
-        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        self.ends.iter().zip(begins).map(|((number, end), begin)| (*number, &self.octets[begin..*end]))
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end as usize));
+        self.ends.iter().zip(begins).map(|((number, end), begin)| (*number, &self.octets[begin..*end as usize]))
     }
 
     /// Sorts the lines that have come by what is known, and forgets them.
     pub(super) fn sort(&mut self, ledger: &mut Ledger, sorted: &mut Sorted) {
         // What follows is compared with what is known.
         self.quiet = None;
-        for (number, octets) in self.unsorted() {
-            sorted.push(ledger, number, octets);
+        // Looked up in the order of the ledger: in any other each look is at another page of memory.
+        let mut keys: Vec<(Key, u32)> = Vec::with_capacity(self.ends.len());
+        for (at, (number, octets)) in (0u32..).zip(self.unsorted()) {
+            if sorted.is_named(number, octets) {
+                keys.push((key_of(octets), at));
+            }
+        }
+        keys.sort_unstable();
+        for (key, at) in keys {
+            let at = at as usize;
+            let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1 as usize);
+            let (number, end) = self.ends[at];
+            sorted.push(ledger, number, key, &self.octets[begin..end as usize]);
         }
         self.octets.clear();
         self.ends.clear();
@@ -140,14 +170,21 @@ pub(super) struct Sorted {
 }
 
 impl Sorted {
-    fn push(&mut self, ledger: &mut Ledger, number: MessageNumber, octets: &[u8]) {
+    /// Notices the next line; whether it has a name, which is looked up later.
+    fn is_named(&mut self, number: MessageNumber, octets: &[u8]) -> bool {
         self.disordered |= number.get() <= self.last;
         self.last = number.get();
+        if octets.is_empty() {
+            self.unnamed.push(number);
+        }
+        !octets.is_empty()
+    }
+
+    fn push(&mut self, ledger: &mut Ledger, number: MessageNumber, key: Key, octets: &[u8]) {
         let Ok(uidl) = Uidl::new(octets) else {
             self.unnamed.push(number);
             return;
         };
-        let key = key_of(octets);
         match ledger.name(key, number.get()) {
             Named::Unknown => self.new.push(New { number, key, uidl }),
             Named::First(place) => {
@@ -259,6 +296,23 @@ mod tests {
             cut.push(number(at as u32 + 1), Some(&Uidl::new(octets).unwrap()));
         }
         assert!(!cut.repeats());
+    }
+
+    #[test]
+    fn what_was_forgotten_before_its_end_still_repeats_or_is_asked_for_again() {
+        for (names, repeats) in [(&[1, 2, 3][..], true), (&[1, 2, 3, 4], true), (&[1, 2, 4], false), (&[1, 2], false)] {
+            let mut lines = Lines::new(quiet(&[1, 2, 3]));
+            for (at, name) in names.iter().enumerate() {
+                lines.push(number(at as u32 + 1), Some(&uidl(*name)));
+                if lines.may_repeat() {
+                    lines.forget();
+                }
+            }
+            assert_eq!((lines.repeats(), lines.forgot()), (repeats, true), "{names:?}");
+            assert!(!repeats || lines.keys().len() == names.len() - 3);
+        }
+        let lines = listed(&[1, 2, 4], quiet(&[1, 2, 3]));
+        assert!(!lines.forgot() && !lines.may_repeat());
     }
 
     #[test]

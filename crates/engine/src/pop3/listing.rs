@@ -69,9 +69,12 @@ impl Pop3Run<'_> {
             // All that is known and not gone was in that listing. What is new must be new indeed.
             let keys = lines.keys();
             if keys.len() > MANY_NEW || !run.site.store.entries(mailbox.id, &keys).await?.is_empty() {
-                (quiet, lines) = (None, Lines::new(None));
-                told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
+                quiet = None;
             }
+        }
+        if quiet.is_none() && lines.forgot() {
+            (lines, sorted, known) = (Lines::new(None), Sorted::default(), None);
+            told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
         }
         let mut ledger = match (known, quiet) {
             (Some(ledger), _) => ledger,
@@ -156,7 +159,9 @@ impl Pop3Run<'_> {
                 }
                 _ => {}
             }
-            if lines.are_many() {
+            if lines.are_many() && lines.may_repeat() {
+                lines.forget();
+            } else if lines.are_many() {
                 let ledger = match known.take() {
                     Some(ledger) => ledger,
                     None => run.site.store.packed_ledger(mailbox.id, false).await?,
