@@ -1,5 +1,6 @@
 //! One check of an IMAP account: mailbox by mailbox, by UID only.
 
+mod ahead;
 mod calm;
 mod compare;
 mod further;
@@ -23,9 +24,11 @@ use connectord_net::Driver;
 use connectord_store::{MailboxRow, Mark, MessageName, MessageRef};
 use tracing::{debug, warn};
 
+use self::ahead::Ahead;
 pub(crate) use self::kept::{Kept, Wake};
 use self::line::{Access, Connection};
 use self::listing::listing_is_due;
+use self::retrieve::beside;
 use crate::Progress;
 use crate::login::log_in;
 use crate::mailbox::believe_absence;
@@ -44,40 +47,48 @@ pub(crate) async fn check(run: &Run<'_>, kept: Option<&mut Option<Kept>>) -> Res
         Some(kept) => (kept.take().map(Kept::into_connection), listens.then_some(kept)),
         None => (None, None),
     };
-    let mut connection = match driver.take() {
-        Some(connection) => {
-            run.take_place().await?;
-            connection
-        }
-        None => connect(run).await?,
-    };
-    let pipeline = Pipeline::new(run);
-    let listening = keep.is_some();
-    let connection_ref = &mut connection;
-    let changed = pipeline
-        .beside(|queue| {
-            let retrieved_from = Vec::new();
-            let mut imap = ImapRun {
-                run,
-                pipeline: &pipeline,
-                queue,
-                driver: connection_ref,
-                known: Vec::new(),
-                open: None,
-                listened: None,
-                retrieved_from,
-            };
-            async move {
-                imap.mailboxes().await?;
-                if listening { imap.listen().await } else { Ok(false) }
+    let ahead = Ahead::new(run);
+    let others = if driver.is_none() { ahead.open() } else { Vec::new() };
+    let check = async {
+        let mut connection = match driver.take() {
+            Some(connection) => {
+                run.take_place().await?;
+                connection
             }
-        })
-        .await?;
-    match keep {
-        Some(keep) => *keep = Some(Kept::new(connection, changed)),
-        None => log_out(run, connection).await,
-    }
-    Ok(())
+            None => connect(run).await?,
+        };
+        ahead.may_log_in();
+        let pipeline = Pipeline::new(run);
+        let listening = keep.is_some();
+        let (connection_ref, ahead) = (&mut connection, &ahead);
+        let changed = pipeline
+            .beside(|queue| {
+                let retrieved_from = Vec::new();
+                let mut imap = ImapRun {
+                    run,
+                    pipeline: &pipeline,
+                    queue,
+                    driver: connection_ref,
+                    ahead,
+                    known: Vec::new(),
+                    open: None,
+                    listened: None,
+                    retrieved_from,
+                };
+                async move {
+                    imap.mailboxes().await?;
+                    ahead.close().await;
+                    if listening { imap.listen().await } else { Ok(false) }
+                }
+            })
+            .await?;
+        match keep {
+            Some(keep) => *keep = Some(Kept::new(connection, changed)),
+            None => log_out(run, connection).await,
+        }
+        Ok(())
+    };
+    beside(check, others).await
 }
 
 /// The first connection of a check.
@@ -91,6 +102,13 @@ async fn connect(run: &Run<'_>) -> Result<Connection, RunError> {
 
 /// A connection that is logged in.
 async fn dial(run: &Run<'_>) -> Result<Connection, RunError> {
+    let mut driver = reach(run).await?;
+    enter(run, &mut driver).await?;
+    Ok(driver)
+}
+
+/// A connection that is not logged in.
+async fn reach(run: &Run<'_>) -> Result<Connection, RunError> {
     let mut options = Options::default();
     options.security = run.job.account.security;
     // NetEase (163.com, 126.com, 2021) opens no mailbox for who does not say who it is.
@@ -99,9 +117,11 @@ async fn dial(run: &Run<'_>) -> Result<Connection, RunError> {
         ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ];
     let machine = Session::new(options);
-    let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
-    run.or_stop(log_in(&mut driver, run.job)).await?;
-    Ok(driver)
+    run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await
+}
+
+async fn enter(run: &Run<'_>, driver: &mut Connection) -> Result<(), RunError> {
+    run.or_stop(log_in(driver, run.job)).await
 }
 
 /// LOGOUT, as a courtesy: everything is settled, and nothing depends on the answer (RFC 9051 §6.1.3), so it is not waited
@@ -120,6 +140,7 @@ struct ImapRun<'a> {
     pipeline: &'a Pipeline<'a>,
     queue: Queue,
     driver: &'a mut Connection,
+    ahead: &'a Ahead<'a>,
     /// The mailboxes of this account as they were before this check.
     known: Vec<MailboxRow>,
     open: Option<Opened>,

@@ -64,16 +64,25 @@ fn usual(command: &str, messages: u32) -> String {
 
 impl Server {
     async fn start(messages: u32, odd: impl Fn(usize, &str, &str) -> Option<Say> + Send + Sync + 'static) -> Self {
+        Self::start_patient(messages, 0, odd).await
+    }
+
+    /// One that answers SELECT when so many connections have logged in.
+    async fn start_patient(
+        messages: u32,
+        awaited: usize,
+        odd: impl Fn(usize, &str, &str) -> Option<Say> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (odd, lines): (Arc<Odd>, _) = (Arc::new(odd), Arc::clone(&heard));
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            let mut number = 0;
+            let logins = Arc::new(AtomicUsize::new(0));
             while let Ok((stream, _)) = listener.accept().await {
-                number += 1;
-                connections.spawn(serve(stream, number, messages, Arc::clone(&odd), Arc::clone(&lines)));
+                let (odd, lines, logins) = (Arc::clone(&odd), Arc::clone(&lines), Arc::clone(&logins));
+                connections.spawn(serve(stream, (logins, awaited), messages, odd, lines));
             }
         });
         Self { port, heard, task }
@@ -97,19 +106,27 @@ impl Server {
     }
 }
 
+/// Connections are numbered as they log in; before that each is 0.
 async fn serve(
     stream: TcpStream,
-    number: usize,
+    (logins, awaited): (Arc<AtomicUsize>, usize),
     messages: u32,
     odd: Arc<Odd>,
     heard: Arc<Mutex<Vec<(usize, String)>>>,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
+    let mut number = 0;
     write.write_all(b"* OK [CAPABILITY IMAP4rev1] ready\r\n").await?;
     while let Some(line) = lines.next_line().await? {
         let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
+        if command.starts_with("LOGIN") {
+            number = logins.fetch_add(1, Ordering::Relaxed) + 1;
+        }
         heard.lock().unwrap().push((number, command.to_owned()));
+        while command.starts_with("SELECT") && logins.load(Ordering::Relaxed) < awaited {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         let (say, ends) = odd(number, tag, command).unwrap_or_else(|| (usual(command, messages), false));
         write.write_all(say.replace("{tag}", tag).as_bytes()).await?;
         if ends {
@@ -231,6 +248,38 @@ async fn several_connections_share_the_work_and_no_message_is_asked_for_twice() 
     server.forget();
     assert_eq!(here.run_well(&job).await.delivered, 0);
     assert_eq!(server.heard().iter().filter(|(_, command)| command.starts_with("LOGIN")).count(), 1);
+}
+
+#[tokio::test]
+async fn the_first_check_opens_further_connections_beside_the_first_and_later_ones_when_there_is_enough() {
+    // Far fewer messages than a further connection is worth: nothing else opens one.
+    let server = Server::start_patient(30, 3, |_, _, _| None).await;
+    let here = Installation::new();
+    let job = here.job(Protocol::Imap, server.port, with(3));
+    assert_eq!(here.run_well(&job).await.delivered, 30);
+    let heard = server.heard();
+    let logins = |heard: &[(usize, String)]| heard.iter().filter(|(_, command)| command.starts_with("LOGIN")).count();
+    assert_eq!(logins(&heard), 3, "{heard:?}");
+    // Nobody needed them: they open nothing, and leave.
+    let opens = |command: &str| ["EXAMINE", "SELECT", "UID"].iter().any(|verb| command.starts_with(verb));
+    assert!(!heard.iter().any(|(number, command)| *number > 1 && opens(command)), "{heard:?}");
+    server.forget();
+    assert_eq!(here.run_well(&job).await.delivered, 0);
+    assert_eq!(logins(&server.heard()), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_however_many_connections_there_may_be() {
+    let server = Server::start(30, |_, _, command| {
+        let refused = "{tag} NO [AUTHENTICATIONFAILED] wrong password\r\n";
+        if command.starts_with("LOGIN") { say(refused) } else { None }
+    })
+    .await;
+    let here = Installation::new();
+    let job = here.job(Protocol::Imap, server.port, with(4));
+    assert!(here.run(&job).await.error.is_some());
+    let heard = server.heard();
+    assert_eq!(heard.iter().filter(|(_, command)| command.starts_with("LOGIN")).count(), 1, "{heard:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use connectord_imap::UidValidity;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::ahead::{Ahead, Spare};
 use super::line::{Access, Connection, open};
 use super::puller::{Puller, Retrieval};
 use super::supply::Who;
@@ -42,6 +43,7 @@ static REFUSED: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex:
 pub(super) struct Further<'a> {
     pub(super) retrieval: &'a Retrieval<'a>,
     pub(super) uid_validity: UidValidity,
+    pub(super) ahead: &'a Ahead<'a>,
 }
 
 impl Further<'_> {
@@ -62,11 +64,20 @@ impl Further<'_> {
     /// What ends the check whichever connection meets it: a stop, our own disk, a renumbered mailbox.
     pub(super) async fn retrieve(self) -> Result<(), RunError> {
         let run = self.retrieval.run;
-        let Some(_place) = run.another_place() else { return Ok(()) };
-        let mut driver = match self.open().await {
+        let Spare { place: _place, driver } = match self.ahead.take().await {
+            Some(spare) => spare,
+            None => {
+                let Some(place) = run.another_place() else { return Ok(()) };
+                match dial(run).await {
+                    Ok(driver) => Spare { place, driver },
+                    Err(error) => return Self::lost(run, error),
+                }
+            }
+        };
+        let mut driver = match self.open(driver).await {
             Ok(Some(driver)) => driver,
             Ok(None) => return Ok(()),
-            Err(error) => return self.lost(error),
+            Err(error) => return Self::lost(run, error),
         };
         let mut puller = Puller::new(self.retrieval, Who::Further);
         match puller.pull(&mut driver, None).await {
@@ -76,27 +87,26 @@ impl Further<'_> {
             }
             Err(error) => {
                 puller.give_back();
-                self.lost(error)
+                Self::lost(run, error)
             }
         }
     }
 
     /// The same mailbox once more; `None` when it is not the same.
-    async fn open(&self) -> Result<Option<Connection>, RunError> {
+    async fn open(&self, mut driver: Connection) -> Result<Option<Connection>, RunError> {
         let Retrieval { run, name, .. } = *self.retrieval;
-        let mut driver = dial(run).await?;
         let (selected, _) = open(run, &mut driver, name, Access::Read, None).await?;
         if selected.uid_validity == self.uid_validity {
             return Ok(Some(driver));
         }
         // Two servers behind one name that do not agree, or it was renumbered meanwhile: the first connection will hear.
-        self.remember("the mailbox has another UIDVALIDITY there".into());
+        remember(run, "the mailbox has another UIDVALIDITY there".into());
         log_out(run, driver).await;
         Ok(None)
     }
 
     /// It ended before its work did; whether that ends the check too.
-    fn lost(&self, error: RunError) -> Result<(), RunError> {
+    pub(super) fn lost(run: &Run<'_>, error: RunError) -> Result<(), RunError> {
         match error {
             RunError::Imap(_)
             | RunError::Login { .. }
@@ -105,22 +115,22 @@ impl Further<'_> {
             | RunError::Credential(_)
             | RunError::Throttled { .. }
             | RunError::Mailbox { .. } => {
-                self.remember(error.to_string());
+                remember(run, error.to_string());
                 Ok(())
             }
             _ => Err(error),
         }
     }
+}
 
-    fn remember(&self, reason: String) {
-        let address = self.retrieval.run.job.address();
-        info!(account = address, reason, "a further connection is not to be had; the first one goes on");
-        let mut refused = refused();
-        let now = Instant::now();
-        refused.retain(|_, until| *until > now);
-        if refused.len() < MAX_REFUSED {
-            refused.insert(address.to_owned(), now + REFUSED_FOR);
-        }
+fn remember(run: &Run<'_>, reason: String) {
+    let address = run.job.address();
+    info!(account = address, reason, "a further connection is not to be had; the first one goes on");
+    let mut refused = refused();
+    let now = Instant::now();
+    refused.retain(|_, until| *until > now);
+    if refused.len() < MAX_REFUSED {
+        refused.insert(address.to_owned(), now + REFUSED_FOR);
     }
 }
 

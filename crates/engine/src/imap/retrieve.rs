@@ -48,7 +48,9 @@ impl ImapRun<'_> {
             connections: 1 + further,
         };
         let others: Vec<_> = (0..further)
-            .map(|_| Further { retrieval: &retrieval, uid_validity: selected.uid_validity }.retrieve())
+            .map(|_| {
+                Further { retrieval: &retrieval, uid_validity: selected.uid_validity, ahead: self.ahead }.retrieve()
+            })
             .collect();
         let (run, driver, open) = (self.run, &mut *self.driver, &mut self.open);
         let first = async {
@@ -75,10 +77,10 @@ impl ImapRun<'_> {
 
 /// Runs all side by side until the first is done, or one of the others fails; those that have nothing to do any more
 /// are dropped then.
-async fn beside(
-    first: impl Future<Output = Result<(), RunError>>,
+pub(super) async fn beside<T>(
+    first: impl Future<Output = Result<T, RunError>>,
     others: Vec<impl Future<Output = Result<(), RunError>>>,
-) -> Result<(), RunError> {
+) -> Result<T, RunError> {
     let mut first = Box::pin(first);
     let mut others: Vec<Pin<Box<_>>> = others.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|cx| {
