@@ -183,12 +183,7 @@ impl Delivery for Maildir {
     async fn delivered_before(&self, recipient: &Recipient) -> Result<Option<Vec<DeliveryId>>, Failure> {
         let at = self.0.mailbox(recipient)?;
         let (inner, share, path) = (self.0.clone(), at.mailbox.clone(), at.path());
-        let job = move || match Shelf::open(&*inner.options.disk, &at, Create::Never) {
-            Ok(shelf) => shelf.all_delivered(),
-            // There is no Maildir yet.
-            Err(failure) if failure.kind == FailureKind::Unavailable => Ok(Vec::new()),
-            Err(failure) => Err(failure),
-        };
+        let job = move || Shelf::open(&*inner.options.disk, &at, Create::Never)?.all_delivered();
         self.0.on_disk("looking for earlier messages", &share, &path, job).await.map(Some)
     }
 

@@ -15,7 +15,7 @@ use connectord_mail::{Body, DeliveryId, Envelope, Fingerprint, Head, Identity, T
 use connectord_store::{Begin, DeliveryRow, MailboxRow, Mark, MessageName, MessageRef, Settle, Settled, Step};
 use connectord_wire::Escaped;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::warn;
 
 use crate::log::MessageLine;
@@ -159,15 +159,16 @@ pub(crate) fn name_of(header: Head<'_>, on_server: String) -> MessageName {
 pub(crate) struct Pipeline<'a> {
     run: &'a Run<'a>,
     limits: BatchLimits,
-    /// What lay at the recipients' when the first message came of a mailbox of which nothing is known.
-    before: OnceCell<HashMap<String, Vec<DeliveryId>>>,
+    /// What lay at each recipient's when the first message came of a mailbox of which nothing is known, as far as the
+    /// destination tells such things.
+    before: Mutex<HashMap<String, Option<Vec<DeliveryId>>>>,
     /// Messages that all their recipients have now.
     done: Mutex<Vec<MessageRef>>,
 }
 
 impl<'a> Pipeline<'a> {
     pub(crate) fn new(run: &'a Run<'a>) -> Self {
-        Self { run, limits: run.job.delivery.limits(), before: OnceCell::new(), done: Mutex::new(Vec::new()) }
+        Self { run, limits: run.job.delivery.limits(), before: Mutex::default(), done: Mutex::new(Vec::new()) }
     }
 
     /// Takes the messages that have been delivered to everybody since the last call.
@@ -282,7 +283,7 @@ impl<'a> Pipeline<'a> {
         run.has_room().await?;
         self.tell_apart(&batch).await?;
         if batch.iter().any(|message| message.look_first) {
-            self.before.get_or_init(|| self.delivered_before()).await;
+            self.look().await;
         }
         let mut looping = Vec::new();
         let mut sending = Vec::with_capacity(batch.len());
@@ -349,22 +350,26 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Looks once at what lies at each recipient's. Where that cannot be told the destination looks for each message.
-    async fn delivered_before(&self) -> HashMap<String, Vec<DeliveryId>> {
-        let mut before = HashMap::new();
+    /// Looks once at what lies at each recipient's. Where that cannot be seen now, as there is no mailbox yet, the destination
+    /// looks for each message, and this is tried again.
+    async fn look(&self) {
         for recipient in &self.run.job.recipients {
+            let known = |before: &HashMap<String, _>| before.contains_key(&recipient.user);
+            if known(&self.before.lock().unwrap_or_else(PoisonError::into_inner)) {
+                continue;
+            }
             let found = self.run.delivering(self.run.job.delivery.delivered_before(recipient)).await;
-            if let Ok(Some(found)) = found {
-                before.insert(recipient.user.clone(), found);
+            if let Ok(found) = found {
+                self.before.lock().unwrap_or_else(PoisonError::into_inner).insert(recipient.user.clone(), found);
             }
         }
-        before
     }
 
     /// Whether an earlier copy of this message may be there, of which nothing is known.
     fn may_be_there(&self, message: &Incoming, id: DeliveryId, recipient: &Recipient) -> bool {
-        let before = self.before.get().and_then(|before| before.get(&recipient.user));
-        message.look_first && before.is_none_or(|before| before.binary_search(&id).is_ok())
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_there = |before: &Vec<DeliveryId>| before.binary_search(&id).is_ok();
+        message.look_first && before.get(&recipient.user).and_then(Option::as_ref).is_none_or(is_there)
     }
 
     /// A message that its header took for a known one may be another: then those who have that one have not got this.
