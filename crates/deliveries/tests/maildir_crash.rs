@@ -288,6 +288,19 @@ fn calls(start: impl Fn() -> Engine) -> Vec<Call> {
 
 const MESSAGES: u8 = 3;
 
+/// Killed at a call, or after all of them, and run again until quiet; a reader may come in between.
+async fn killed_and_settled(mut engine: Engine, number: usize, reader: bool, death: Death) -> Engine {
+    engine.disk.fail_at(number, Fault::Crash);
+    engine.process(1, death).await;
+    engine.disk.kill();
+    engine.disk.restart();
+    if reader {
+        engine.read_everything();
+    }
+    engine.settle().await;
+    engine
+}
+
 #[test]
 fn killed_at_any_call_each_message_arrives_exactly_once_though_a_reader_empties_new() {
     let pool = DiskPool::new(1);
@@ -302,15 +315,7 @@ fn killed_at_any_call_each_message_arrives_exactly_once_though_a_reader_empties_
                 (true, Death::BeforeOutcomesAreCommitted),
             ] {
                 block_on(async {
-                    let mut engine = start();
-                    engine.disk.fail_at(number, Fault::Crash);
-                    engine.process(1, death).await;
-                    engine.disk.kill();
-                    engine.disk.restart();
-                    if reader {
-                        engine.read_everything();
-                    }
-                    engine.settle().await;
+                    let mut engine = killed_and_settled(start(), number, reader, death).await;
                     let context = (number, calls.get(number), reader, death);
                     assert_eq!((engine.copies(), engine.unknown), (vec![1; MESSAGES.into()], 0), "{context:?}");
                     engine.sweep().await;
@@ -330,15 +335,7 @@ fn killed_at_any_call_while_one_batch_is_published_and_the_next_one_written_each
         for (reader, death) in [(false, Death::Never), (true, Death::Never), (true, Death::BeforeOutcomesAreCommitted)]
         {
             block_on(async {
-                let mut engine = start();
-                engine.disk.fail_at(number, Fault::Crash);
-                engine.process(1, death).await;
-                engine.disk.kill();
-                engine.disk.restart();
-                if reader {
-                    engine.read_everything();
-                }
-                engine.settle().await;
+                let mut engine = killed_and_settled(start(), number, reader, death).await;
                 assert_eq!((engine.copies(), engine.unknown), (vec![1; 6], 0), "{number} {reader} {death:?}");
                 engine.sweep().await;
             });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{self, Group};
+use crate::process::{self, Group, MailPorts};
 use crate::talk::{self, Talk};
 use crate::{Certificates, Message, Service, maildir, unpacked};
 
@@ -36,7 +36,7 @@ const PROGRAMS: &[&str] = &[
 #[derive(Debug)]
 pub struct Courier {
     directory: TempDir,
-    ports: [u16; 4],
+    ports: MailPorts,
     certificates: Certificates,
     users: Vec<(String, String)>,
     groups: Vec<Group>,
@@ -51,7 +51,7 @@ impl Courier {
         process::require_root("Courier");
         let mut courier = Self {
             directory: process::directory(),
-            ports: process::free_ports(),
+            ports: MailPorts::free(),
             certificates: Certificates::new(),
             users: users.iter().map(|(user, password)| ((*user).to_owned(), (*password).to_owned())).collect(),
             groups: Vec::new(),
@@ -62,7 +62,7 @@ impl Courier {
             if courier.launch() {
                 return courier;
             }
-            courier.ports = process::free_ports();
+            courier.ports = MailPorts::free();
         }
         panic!("courier does not answer in five attempts; its log:\n{}", courier.log());
     }
@@ -72,14 +72,7 @@ impl Courier {
     /// # Panics
     /// For [`Service::Lmtp`], which is not served.
     pub fn port(&self, service: Service) -> u16 {
-        let [pop3, pop3s, imap, imaps] = self.ports;
-        match service {
-            Service::Pop3 => pop3,
-            Service::Pop3s => pop3s,
-            Service::Imap => imap,
-            Service::Imaps => imaps,
-            Service::Lmtp => panic!("courier is started without LMTP"),
-        }
+        self.ports.of(service)
     }
 
     /// 127.0.0.1 and the port.
@@ -273,7 +266,7 @@ DEBUG_LOGIN=0
 ";
 
 /// What Debian's start scripts do, without their log daemon: a script for each program.
-fn scripts([pop3, pop3s, imap, imaps]: [u16; 4]) -> [String; 5] {
+fn scripts(MailPorts { pop3, pop3s, imap, imaps }: MailPorts) -> [String; 5] {
     const TCPD: &str =
         "exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=200 -maxperip=200 -nodnslookup -noidentlookup";
     const IMAP: &str = "/usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{self, Group};
+use crate::process::{self, Group, MailPorts};
 use crate::talk::{self, Talk};
 use crate::{Certificates, Message, Service, maildir, unpacked};
 
@@ -23,7 +23,7 @@ use crate::{Certificates, Message, Service, maildir, unpacked};
 pub struct Cyrus {
     root: PathBuf,
     directory: TempDir,
-    ports: [u16; 4],
+    ports: MailPorts,
     certificates: Certificates,
     users: BTreeMap<String, String>,
     group: Option<Group>,
@@ -37,7 +37,7 @@ impl Cyrus {
         let mut cyrus = Self {
             root,
             directory: process::directory(),
-            ports: process::free_ports(),
+            ports: MailPorts::free(),
             certificates: Certificates::new(),
             users: users.iter().map(|(user, password)| ((*user).to_owned(), (*password).to_owned())).collect(),
             group: None,
@@ -59,7 +59,7 @@ impl Cyrus {
                 }
                 return cyrus;
             }
-            cyrus.ports = process::free_ports();
+            cyrus.ports = MailPorts::free();
         }
         panic!("cyrus does not answer in five attempts: {}", cyrus.log());
     }
@@ -69,14 +69,7 @@ impl Cyrus {
     /// # Panics
     /// For [`Service::Lmtp`], which is not served.
     pub fn port(&self, service: Service) -> u16 {
-        let [pop3, pop3s, imap, imaps] = self.ports;
-        match service {
-            Service::Pop3 => pop3,
-            Service::Pop3s => pop3s,
-            Service::Imap => imap,
-            Service::Imaps => imaps,
-            Service::Lmtp => panic!("cyrus is started without LMTP"),
-        }
+        self.ports.of(service)
     }
 
     /// 127.0.0.1 and the port.
@@ -244,7 +237,7 @@ popminpoll: 0
     }
 
     fn services(&self) -> String {
-        let [pop3, pop3s, imap, imaps] = self.ports;
+        let MailPorts { pop3, pop3s, imap, imaps } = self.ports;
         let command =
             |name: &str| format!("{} -C {}", self.program_path(name).display(), self.path("imapd.conf").display());
         let service = |name: &str, program: &str, port: u16| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{self, Group};
+use crate::process::{self, Group, MailPorts};
 use crate::{Certificates, Message, Service, maildir};
 
 /// GNU Mailutils' `imap4d` and `pop3d`, private to one test: a second pair of servers, with habits of their own.
@@ -22,7 +22,7 @@ use crate::{Certificates, Message, Service, maildir};
 #[derive(Debug)]
 pub struct Mailutils {
     directory: TempDir,
-    ports: [u16; 4],
+    ports: MailPorts,
     certificates: Certificates,
     groups: Vec<Group>,
 }
@@ -36,7 +36,7 @@ impl Mailutils {
         process::require_root("mailutils");
         let mut mailutils = Self {
             directory: process::directory(),
-            ports: process::free_ports(),
+            ports: MailPorts::free(),
             certificates: Certificates::new(),
             groups: Vec::new(),
         };
@@ -50,7 +50,7 @@ impl Mailutils {
             if mailutils.launch() {
                 return mailutils;
             }
-            mailutils.ports = process::free_ports();
+            mailutils.ports = MailPorts::free();
         }
         panic!("mailutils found no free port in five attempts; the log:\n{}", mailutils.log());
     }
@@ -60,14 +60,7 @@ impl Mailutils {
     /// # Panics
     /// For [`Service::Lmtp`], which is not served.
     pub fn port(&self, service: Service) -> u16 {
-        let [pop3, pop3s, imap, imaps] = self.ports;
-        match service {
-            Service::Pop3 => pop3,
-            Service::Pop3s => pop3s,
-            Service::Imap => imap,
-            Service::Imaps => imaps,
-            Service::Lmtp => panic!("mailutils is started without LMTP"),
-        }
+        self.ports.of(service)
     }
 
     /// 127.0.0.1 and the port.
@@ -127,7 +120,7 @@ impl Mailutils {
     fn launch(&mut self) -> bool {
         self.groups.clear();
         let log = self.directory.path().join("log");
-        let [pop3, pop3s, imap, imaps] = self.ports;
+        let MailPorts { pop3, pop3s, imap, imaps } = self.ports;
         for (program, plain, tls) in [("imap4d", imap, imaps), ("pop3d", pop3, pop3s)] {
             let path = self.directory.path().join(program);
             std::fs::write(&path, self.configuration(program, plain, tls))
@@ -145,7 +138,7 @@ impl Mailutils {
             ));
         }
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !self.ports.iter().all(|port| process::answers(*port)) {
+        while !self.ports.all().into_iter().all(process::answers) {
             let ended = self.groups.iter_mut().any(|group| group.exited().is_some());
             if ended || Instant::now() > deadline {
                 let log = self.log();

@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::Service;
+
 /// A program in a process group of its own, killed as a whole when this is dropped, and also when the test process
 /// itself is killed: a shell waits on a pipe that closes with us, because a parent-death signal would need unsafe code.
 #[derive(Debug)]
@@ -114,6 +116,40 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|e| panic!("no free port on 127.0.0.1: {e}"))
     });
     listeners.map(|l| l.local_addr().expect("a bound socket has an address").port())
+}
+
+/// Where a server of POP3 and IMAP listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailPorts {
+    pub(crate) pop3: u16,
+    pub(crate) pop3s: u16,
+    pub(crate) imap: u16,
+    pub(crate) imaps: u16,
+}
+
+impl MailPorts {
+    /// Those that were free a moment ago, as [`free_ports`].
+    pub(crate) fn free() -> Self {
+        let [pop3, pop3s, imap, imaps] = free_ports();
+        Self { pop3, pop3s, imap, imaps }
+    }
+
+    pub(crate) fn all(self) -> [u16; 4] {
+        let Self { pop3, pop3s, imap, imaps } = self;
+        [pop3, pop3s, imap, imaps]
+    }
+
+    /// # Panics
+    /// For [`Service::Lmtp`], which none of them serves.
+    pub(crate) fn of(self, service: Service) -> u16 {
+        match service {
+            Service::Pop3 => self.pop3,
+            Service::Pop3s => self.pop3s,
+            Service::Imap => self.imap,
+            Service::Imaps => self.imaps,
+            Service::Lmtp => panic!("this server is started without LMTP"),
+        }
+    }
 }
 
 /// `127.0.0.1:port`.

@@ -90,7 +90,7 @@ impl Pop3Run<'_> {
                         (Some(collector), _) if number == candidate.number => {
                             let collected = collector.finish().await.map_err(RunError::Spool)?;
                             let more = !waiting.is_empty();
-                            self.hand_over(mailbox, known, candidate, (collected, more), &mut retrieved).await?;
+                            self.hand_over(mailbox, known, candidate, collected, more, &mut retrieved).await?;
                         }
                         (None, Some(message)) => {
                             too_large(run, message, &candidate.name(), None, octets).await?;
@@ -121,13 +121,14 @@ impl Pop3Run<'_> {
         Ok(retrieved)
     }
 
-    /// Gives a whole message to the delivery, unless its content shows that it is known; with whether more are on the line.
+    /// Gives a whole message to the delivery, unless its content shows that it is known; `more` are on the line.
     async fn hand_over(
         &self,
         mailbox: &MailboxRow,
         known: &mut Known,
         candidate: &Candidate,
-        (collected, more): (Collected, bool),
+        collected: Collected,
+        more: bool,
         retrieved: &mut Retrieved,
     ) -> Result<(), RunError> {
         let seen = collected.seen;
