@@ -21,6 +21,7 @@
 //! | [`Chain`], [`Answer`] | which filters there are, and what each said |
 //! | [`Policy`], [`Decision`], [`Disposition`] | what follows |
 //! | [`Edits`], [`Edited`] | header changes, and a body that reads as changed |
+//! | [`Quarantine`], [`Held`] | where messages are kept back, and with what |
 //! | [`Notice`] | the message in place of an infected one |
 //! | [`Rules`] | allow and block lists, thresholds, conditions, blocked attachments |
 //! | [`attachment`] | what is attached, by name and by content |
@@ -60,6 +61,7 @@ mod edit;
 pub mod fuzzing;
 mod notice;
 mod policy;
+mod quarantine;
 mod rules;
 mod traits;
 mod verdict;
@@ -70,6 +72,7 @@ pub use notice::Notice;
 pub use policy::{
     Decision, Disposition, Exhausted, History, OnFailure, OnSpam, OnTooLarge, OnVirus, Policy, Thresholds,
 };
+pub use quarantine::{Held, HeldFor, Quarantine, QuarantineError};
 pub use rules::{Condition, Pattern, PatternError, Rule, Rules};
 pub use traits::{Filter, Health, Kind, Limits, Message, Probe};
 pub use verdict::{Action, Finding, HeaderChange, Ruling, Symbol, Unchecked, Verdict, Why};
