@@ -16,7 +16,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use connectord_account::{Account, Check, Protocol};
 use connectord_delivery::{BatchLimits, Delivery, Parcel, Prepared, Presence, RecallRow, Recalled, Recipient};
-use connectord_engine::{Ambiguous, Clock, Job, Limits, Mode, Observer, Progress, Scheduler, Site, Spool, Users};
+use connectord_engine::{
+    Ambiguous, Clock, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
+};
 use connectord_mail::UnixTime;
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
@@ -215,6 +217,7 @@ fn site(seconds: &Arc<Seconds>, directory: &std::path::Path) -> Arc<Site> {
         spool: Spool::new(directory.to_owned(), 1 << 20),
         hostname: "mx.example.org".into(),
         clock: Clock::from_fn(move || UnixTime(1_800_000_000 + start.elapsed().as_secs() as i64)),
+        logins: Logins::default(),
         users: Arc::new(Everybody),
         observer: Arc::clone(seconds) as Arc<dyn Observer>,
     })

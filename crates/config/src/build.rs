@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use connectord_account::{Account, ProxySettings};
 use connectord_deliveries::{command, lmtp, maildir, mbox, smtp};
 use connectord_delivery::{Delivery, Failure, FailureKind, Presence, Recipient, Template};
-use connectord_engine::{Ambiguous, Clock, Job, Limits, Observer, Site, Spool, Users};
+use connectord_engine::{Ambiguous, Clock, Job, Limits, Logins, Observer, Site, Spool, Users};
 use connectord_net::{CertificateDer, Connector, Proxy, ProxyAuth, Route, TlsSettings, certificates_from_pem};
 use connectord_notices as notices;
 use connectord_sasl::{CredentialError, Credentials};
@@ -120,6 +120,7 @@ pub fn site(
         spool: Spool::new(spool, 64 * 1024 * 1024),
         hostname: host_name(),
         clock: Clock::system(),
+        logins: Logins::default(),
         users: Arc::new(KnownUsers(config.users.source.clone())),
         observer,
     })

@@ -121,7 +121,7 @@ async fn reach(run: &Run<'_>) -> Result<Connection, RunError> {
 }
 
 async fn enter(run: &Run<'_>, driver: &mut Connection) -> Result<(), RunError> {
-    run.or_stop(log_in(driver, run.job)).await
+    run.or_stop(log_in(driver, run.site, run.job)).await
 }
 
 /// LOGOUT, as a courtesy: everything is settled, and nothing depends on the answer (RFC 9051 §6.1.3), so it is not waited

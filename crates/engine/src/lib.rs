@@ -9,7 +9,7 @@
 //! | step | module |
 //! |---|---|
 //! | due account, lease, holds | [`schedule`](Scheduler), `run` |
-//! | connect and log in | `login` |
+//! | connect and log in | `login`, `logins` |
 //! | list, plan, retrieve, remove | `pop3`, `imap` |
 //! | what a listing proves, what a message that cannot be had becomes | `mailbox` |
 //! | what a message is recognised by | `skim` |
@@ -27,7 +27,7 @@
 //! use connectord_account::{Account, Protocol};
 //! use connectord_delivery::{Failure, Presence, Recipient};
 //! use connectord_deliveries::maildir::{Maildir, Options};
-//! use connectord_engine::{Clock, Job, Mode, Quiet, Site, Spool, Users, run};
+//! use connectord_engine::{Clock, Job, Logins, Mode, Quiet, Site, Spool, Users, run};
 //! use connectord_net::{Connector, Route};
 //! use connectord_sasl::{Credential, StaticCredentials};
 //! use connectord_store::memory::MemoryStore;
@@ -54,6 +54,7 @@
 //!     spool: Spool::new(home.path().into(), 64 << 20),
 //!     hostname: "mail.example.org".into(),
 //!     clock: Clock::system(),
+//!     logins: Logins::default(),
 //!     users: Arc::new(AskDestination),
 //!     observer: Arc::new(Quiet),
 //! };
@@ -86,6 +87,7 @@ mod imap;
 mod job;
 mod log;
 mod login;
+mod logins;
 mod mailbox;
 mod observer;
 mod pipeline;
@@ -103,6 +105,7 @@ mod trouble;
 pub use change::{Change, ChangeKind};
 pub use job::{Ambiguous, Job};
 pub use login::LoginRefusal;
+pub use logins::Logins;
 pub use observer::{Observer, Progress, Quiet};
 pub use recover::sweep;
 pub use run::{Mode, Report, run};

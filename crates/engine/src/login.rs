@@ -7,9 +7,11 @@ use connectord_net as net;
 use connectord_sasl::{ChannelBinding, Credential, Exchange, ExchangeOptions, Mechanism, Policy, Protection, choose};
 use connectord_store::Hold;
 use connectord_wire::{Blame, Escaped, Machine, Secret, Security};
+use tracing::{info, warn};
 
-use crate::Job;
+use crate::logins::{Strength, Way};
 use crate::trouble::{Cause, Exit, RunError, Scope, Trouble, Wait, suggested_pause};
+use crate::{Job, Site};
 
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,18 +235,23 @@ impl LoginMachine for connectord_imap::Session {
     }
 }
 
-/// One way to try.
-enum Way {
-    Sasl(Mechanism),
-    Plain,
+/// A way that did not lead in.
+struct Refused {
+    refusal: LoginRefusal,
+    /// Whether the server had seen a proof, or the secret itself: else it cannot have found it wrong.
+    proved: bool,
 }
 
 /// Logs in over a connection that has just been made.
 ///
-/// At most two logins are tried: a second one with a new credential if the source has one after the refusal, else with
-/// the next mechanism that shows the password to the server (some servers offer SCRAM to users for whom they store no
-/// SCRAM secret: Dovecot with hashed passwords). More would lock the mailbox.
-pub(crate) async fn log_in<M>(driver: &mut net::Driver<M>, job: &Job) -> Result<(), RunError>
+/// At most two logins are tried in which the server sees a proof or the password: a second one with a new credential if
+/// the source has one after the refusal, else with the next mechanism that shows the password to the server (some servers
+/// offer SCRAM to users for whom they store no SCRAM secret: Dovecot with hashed passwords). More would lock the mailbox.
+///
+/// A `-PLUS` that is refused before the proof says nothing about the password: Cyrus 3.6 (2022) refuses
+/// `p=tls-exporter`. SCRAM without it comes next, which proves the password as well. [`Logins`](crate::Logins) knows then
+/// what to begin with the next time.
+pub(crate) async fn log_in<M>(driver: &mut net::Driver<M>, site: &Site, job: &Job) -> Result<(), RunError>
 where
     M: LoginMachine,
     RunError: From<net::Error<M::Error>>,
@@ -256,22 +263,45 @@ where
             _ => {}
         }
     };
+    let (account, server) = (job.address(), job.server());
     let mut credential = job.credentials.credential(None).await?;
     let mut ways = ways(&offer, &credential, driver.tls(), job)?;
+    let strongest = ways[0].name();
+    if site.logins.order(account, &server, site.clock.now(), &mut ways) {
+        warn!(account, server, strongest, "the server offers weaker logins than before");
+    }
     let mut first_refusal: Option<LoginRefusal> = None;
+    let mut stronger: Option<Way> = None;
     loop {
         let way = ways.remove(0);
-        let Some(refusal) = attempt(driver, &way, &credential, job, &offer).await? else { return Ok(()) };
-        let server = job.server();
+        let Some(Refused { refusal, proved }) = attempt(driver, way, &credential, job, &offer).await? else {
+            if let Some(refused) = stronger.filter(|refused| *refused != way) {
+                site.logins.led_in(account, way, site.clock.now());
+                info!(
+                    account,
+                    server,
+                    refused = refused.name(),
+                    mechanism = way.name(),
+                    "a stronger login was refused"
+                );
+            }
+            return Ok(());
+        };
+        site.logins.refused(account, way);
         if !refusal.is_credentials() || first_refusal.is_some() {
             return Err(RunError::Login { server, refusal: first_refusal.unwrap_or(refusal) });
+        }
+        stronger = stronger.or(Some(way));
+        if way.strength() == Strength::Binds && !proved && ways.iter().any(|way| way.strength() != Strength::Binds) {
+            ways.retain(|way| way.strength() != Strength::Binds);
+            continue;
         }
         let fresh = job.credentials.credential(Some(&refusal.text)).await?;
         if fresh == credential {
             ways.retain(|way| {
                 offer.encrypted && matches!(way, Way::Plain | Way::Sasl(Mechanism::Plain | Mechanism::Login))
             });
-            if ways.is_empty() || !matches!(way, Way::Sasl(mechanism) if !mechanism.reveals_secret()) {
+            if ways.is_empty() || way.strength() == Strength::Reveals {
                 return Err(RunError::Login { server, refusal });
             }
         } else {
@@ -282,7 +312,7 @@ where
     }
 }
 
-/// The ways to try, the best first; never empty.
+/// The ways to try, the strongest first; never empty.
 fn ways(offer: &Offer, credential: &Credential, tls: Option<&net::TlsInfo>, job: &Job) -> Result<Vec<Way>, RunError> {
     let protection = match (offer.encrypted, job.account.security) {
         (true, _) => Protection::Tls,
@@ -318,11 +348,11 @@ fn ways(offer: &Offer, credential: &Credential, tls: Option<&net::TlsInfo>, job:
 /// Tries one way; `None` when it led in.
 async fn attempt<M>(
     driver: &mut net::Driver<M>,
-    way: &Way,
+    way: Way,
     credential: &Credential,
     job: &Job,
     offer: &Offer,
-) -> Result<Option<LoginRefusal>, RunError>
+) -> Result<Option<Refused>, RunError>
 where
     M: LoginMachine,
     RunError: From<net::Error<M::Error>>,
@@ -334,13 +364,14 @@ where
             None
         }
         (Way::Sasl(mechanism), _) => {
-            let mut exchange = start_exchange(*mechanism, credential, driver.tls(), job, offer)?;
+            let mut exchange = start_exchange(mechanism, credential, driver.tls(), job, offer)?;
             let initial = exchange.initial_response();
             driver.machine().start(mechanism.name(), initial).map_err(misuse)?;
             Some(exchange)
         }
         (Way::Plain, None) => unreachable!("a plain login is chosen for passwords only"),
     };
+    let mut proved = exchange.as_ref().is_none_or(|exchange| exchange.mechanism().reveals_secret());
     loop {
         match M::step(driver.next().await?) {
             LoginStep::LoggedIn => {
@@ -350,11 +381,11 @@ where
                 return Ok(None);
             }
             LoginStep::Refused(refusal) => {
-                let reason = exchange.as_ref().and_then(Exchange::refusal);
-                return Ok(Some(match reason {
+                let refusal = match exchange.as_ref().and_then(Exchange::refusal) {
                     Some(reason) => refusal.with_reason(reason),
                     None => refusal,
-                }));
+                };
+                return Ok(Some(Refused { refusal, proved }));
             }
             LoginStep::Challenge(challenge) => {
                 let Some(mut running) = exchange.take() else {
@@ -370,6 +401,7 @@ where
                 .map_err(|panicked| RunError::Spool(std::io::Error::other(panicked)))?;
                 let response = response.map_err(|error| RunError::Sasl { server: job.server(), error })?;
                 exchange = Some(running);
+                proved = true;
                 driver.machine().answer(response).map_err(misuse)?;
             }
             LoginStep::Offered(_) | LoginStep::Other => {}

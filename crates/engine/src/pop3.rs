@@ -198,7 +198,7 @@ impl Pop3Run<'_> {
         }
         let machine = Session::new(options);
         let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
-        run.or_stop(log_in(&mut driver, run.job)).await?;
+        run.or_stop(log_in(&mut driver, run.site, run.job)).await?;
         run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
         run.take_place().await?;
         Ok(driver)

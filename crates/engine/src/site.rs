@@ -8,7 +8,7 @@ use connectord_mail::UnixTime;
 use connectord_net::Connector;
 use connectord_store::Store;
 
-use crate::{Observer, Spool};
+use crate::{Logins, Observer, Spool};
 
 /// What all accounts share.
 pub struct Site {
@@ -22,6 +22,8 @@ pub struct Site {
     pub hostname: String,
     /// What time it is.
     pub clock: Clock,
+    /// What earlier logins told; nothing yet by default.
+    pub logins: Logins,
     /// Who exists here.
     pub users: Arc<dyn Users>,
     /// Who is told how it goes.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Job, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_engine::{Clock, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
 use connectord_mail::UnixTime;
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
@@ -68,6 +68,7 @@ impl Installation {
             spool: Spool::new(directory.path().into(), 64 << 20),
             hostname: "test".into(),
             clock: Clock::from_fn(move || UnixTime(Clock::system().now().0 + clock.load(Ordering::Relaxed))),
+            logins: Logins::default(),
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
         };
@@ -82,6 +83,7 @@ impl Installation {
             spool: Spool::new(self.directory.path().into(), 64 << 20),
             hostname: "test".into(),
             clock: self.site.clock.clone(),
+            logins: Logins::default(),
             users: Arc::new(Everybody),
             observer,
         })

@@ -12,7 +12,7 @@ use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::simdisk::SimDisk;
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Job, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_engine::{Clock, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
 use connectord_mail::UnixTime;
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
@@ -56,6 +56,7 @@ impl Light {
             spool: Spool::new("/nonexistent".into(), 64 << 20),
             hostname: "test".into(),
             clock: Clock::from_fn(move || UnixTime(Clock::system().now().0 + clock.load(Ordering::Relaxed))),
+            logins: Logins::default(),
             users: Arc::new(Everybody),
             observer,
         };

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use nom::branch::alt;
-use nom::bytes::complete::{escaped_transform, is_not, tag, take_while, take_while1};
-use nom::character::complete::{char, digit1, none_of};
+use nom::bytes::complete::{escaped_transform, is_not, tag, take, take_while, take_while1};
+use nom::character::complete::{char, digit1};
 use nom::combinator::{eof, map, map_opt, opt, recognize, value, verify};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
@@ -84,8 +84,8 @@ fn section_name(input: &[u8]) -> IResult<&[u8], &[u8]> {
 /// A quoted string; a backslash in front of any octet makes it plain (RFC 9051 §9 allows only `"` and `\`).
 pub(crate) fn quoted(input: &[u8]) -> IResult<&[u8], Cow<'_, [u8]>> {
     let plain = terminated(recognize(opt(is_not("\"\\"))), char('"'));
-    let escaped =
-        terminated(map(escaped_transform(is_not("\"\\"), '\\', recognize(none_of(""))), Cow::Owned), char('"'));
+    // An octet, not a character: nom takes an octet above 0x7F for a character of two.
+    let escaped = terminated(map(escaped_transform(is_not("\"\\"), '\\', take(1usize)), Cow::Owned), char('"'));
     preceded(char('"'), alt((map(plain, Cow::Borrowed), escaped))).parse(input)
 }
 

@@ -416,6 +416,18 @@ fn names_of_mailboxes_are_what_they_are() {
 }
 
 #[test]
+fn a_backslash_makes_one_octet_plain_also_above_ascii() {
+    let script = Script::logged_in("IMAP4rev1").call(|session| session.list("", "*")).server(
+        [&b"* LIST () \"/\" \"a\\\xe9\\\"b\"\r\n* LIST (\\Junk) \"/\" \"a\\\x8d\r\n"[..], b"C2 OK x\r\n"].concat(),
+    );
+    let seen = script.run_logged_in();
+    let name = MailboxName::from_wire(b"a\xe9\"b", Default::default());
+    assert!(matches!(&seen[1], Seen::Event(Event::Listed(listed)) if listed.name == name), "{seen:?}");
+    // The second has no end.
+    assert!(!seen.iter().any(|seen| matches!(seen, Seen::Event(Event::Listed(listed)) if listed.name != name)));
+}
+
+#[test]
 fn a_preauth_greeting_under_tls_is_refused_and_says_why() {
     let seen = Script::new(Options::default()).server("* PREAUTH [CAPABILITY IMAP4rev1] hi\r\n").run();
     assert_eq!(seen, [Seen::Failed(Error::Preauth)]);

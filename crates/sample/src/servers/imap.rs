@@ -159,7 +159,8 @@ impl Session<'_> {
             all.push("AUTH=PLAIN");
         }
         all.retain(|name| !misbehaviour.without.contains(*name));
-        all.join(" ")
+        let refused = misbehaviour.refused_mechanisms.iter().map(|name| format!(" AUTH={name}"));
+        all.join(" ") + &refused.collect::<String>()
     }
 
     async fn command(&mut self, connection: &mut Connection, args: &[Arg], wrong: &Misbehaviour) -> io::Result<Answer> {
@@ -219,7 +220,11 @@ impl Session<'_> {
         args: &[Arg],
         wrong: &Misbehaviour,
     ) -> io::Result<Answer> {
-        if args.get(1).and_then(Arg::keyword).as_deref() != Some("PLAIN") || wrong.without.contains("AUTH=PLAIN") {
+        let mechanism = args.get(1).and_then(Arg::keyword).unwrap_or_default();
+        if wrong.refused_mechanisms.contains(&mechanism) {
+            self.shared.count(|counters| counters.refused_logins += 1);
+        }
+        if mechanism != "PLAIN" || wrong.without.contains("AUTH=PLAIN") {
             return Ok(Answer::no("no such mechanism"));
         }
         let response = match args.get(2).and_then(Arg::text) {

@@ -71,6 +71,8 @@ pub struct Misbehaviour {
     /// Capabilities that the server neither announces nor has: `UIDL`, `TOP`, `PIPELINING`, `SASL`, `STLS`; `UIDPLUS`, `MOVE`,
     /// `IDLE`, `LITERAL+`, `SASL-IR`, `NAMESPACE`, `SPECIAL-USE`, `ENABLE`, `ID`, `STARTTLS`, …
     pub without: BTreeSet<String>,
+    /// SASL mechanisms that the server offers and refuses as soon as they begin, counted as refused logins.
+    pub refused_mechanisms: Vec<String>,
     /// A command that starts so (in any case, without a tag) is never answered.
     pub hang_at: Option<String>,
     /// At a command that starts so (in any case, without a tag) the connection is closed.

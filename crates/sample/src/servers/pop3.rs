@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
+use std::{io, iter};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -146,7 +146,9 @@ impl Session<'_> {
         for line in lines {
             let name = line.split(' ').next().unwrap_or_default();
             if !misbehaviour.without.contains(name) {
-                self.out.extend_from_slice(format!("{line}\r\n").as_bytes());
+                let refused = if name == "SASL" { &misbehaviour.refused_mechanisms[..] } else { &[] };
+                let words: Vec<&str> = iter::once(line).chain(refused.iter().map(String::as_str)).collect();
+                self.out.extend_from_slice(format!("{}\r\n", words.join(" ")).as_bytes());
             }
         }
         self.out.extend_from_slice(b".\r\n");
@@ -186,6 +188,9 @@ impl Session<'_> {
     ) -> io::Result<()> {
         let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
         let plaintext = self.shared.options.starttls.is_some() && !connection.is_encrypted();
+        if misbehaviour.refused_mechanisms.iter().any(|name| name.eq_ignore_ascii_case(mechanism)) {
+            self.shared.count(|counters| counters.refused_logins += 1);
+        }
         if !mechanism.eq_ignore_ascii_case("PLAIN") || plaintext || misbehaviour.without.contains("SASL") {
             self.err("no such mechanism");
             return Ok(());
