@@ -619,3 +619,21 @@ async fn there_is_no_room_below_the_smaller_reserve() {
     disk.set_free((1 << 30) - 1);
     assert_eq!(maildir.room(&recipient("ann")).await.unwrap_err().kind, FailureKind::DiskFull);
 }
+
+#[tokio::test]
+async fn a_call_that_fails_while_it_is_asked_whether_a_reader_took_a_message_concludes_nothing() {
+    for number in 0.. {
+        let (disk, row) = killed(true).await;
+        empty(&disk, NEW, |_| true);
+        disk.fail_at(number, Fault::Error(5));
+        let recalled = recall(&disk, &row).await;
+        if disk.calls().len() <= number {
+            assert!(number > 3, "the marker is looked for");
+            return;
+        }
+        assert!(matches!(recalled, Recalled::Wait(_) | Recalled::Delivered { .. }), "{number}: {recalled:?}");
+        disk.restart();
+        let recalled = recall(&disk, &row).await;
+        assert!(matches!(recalled, Recalled::Delivered { .. }), "{number}: {recalled:?}");
+    }
+}

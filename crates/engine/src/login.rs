@@ -244,13 +244,15 @@ struct Refused {
 
 /// Logs in over a connection that has just been made.
 ///
-/// At most two logins are tried in which the server sees a proof or the password: a second one with a new credential if
-/// the source has one after the refusal, else with the next mechanism that shows the password to the server (some servers
-/// offer SCRAM to users for whom they store no SCRAM secret: Dovecot with hashed passwords). More would lock the mailbox.
+/// At most two proofs are shown: a second one with a new credential if the source has one after the refusal, else by the
+/// next way. More would lock the mailbox.
 ///
-/// A `-PLUS` that is refused before the proof says nothing about the password: Cyrus 3.6 (2022) refuses
-/// `p=tls-exporter`. SCRAM without it comes next, which proves the password as well. [`Logins`](crate::Logins) knows then
-/// what to begin with the next time.
+/// - After a `-PLUS` comes the same without it: what binds the login to the connection may be all that was wrong (Cyrus
+///   3.6, 2022, refuses the proof with `tls-exporter`), and the password stays hidden.
+/// - After any other comes what shows the password to the server, under TLS: some servers offer SCRAM to users for whom
+///   they store no SCRAM secret (Dovecot with hashed passwords), and refuse before there is a proof.
+///
+/// [`Logins`](crate::Logins) knows then what to begin with the next time.
 pub(crate) async fn log_in<M>(driver: &mut net::Driver<M>, site: &Site, job: &Job) -> Result<(), RunError>
 where
     M: LoginMachine,
@@ -288,27 +290,28 @@ where
             return Ok(());
         };
         site.logins.refused(account, way);
-        if !refusal.is_credentials() || first_refusal.is_some() {
+        if !refusal.is_credentials() || (proved && first_refusal.is_some()) {
             return Err(RunError::Login { server, refusal: first_refusal.unwrap_or(refusal) });
         }
         stronger = stronger.or(Some(way));
-        if way.strength() == Strength::Binds && !proved && ways.iter().any(|way| way.strength() != Strength::Binds) {
-            ways.retain(|way| way.strength() != Strength::Binds);
-            continue;
-        }
-        let fresh = job.credentials.credential(Some(&refusal.text)).await?;
-        if fresh == credential {
-            ways.retain(|way| {
-                offer.encrypted && matches!(way, Way::Plain | Way::Sasl(Mechanism::Plain | Mechanism::Login))
-            });
-            if ways.is_empty() || way.strength() == Strength::Reveals {
-                return Err(RunError::Login { server, refusal });
+        let binds = way.strength() == Strength::Binds;
+        if first_refusal.is_none() && (proved || !binds) {
+            let fresh = job.credentials.credential(Some(&refusal.text)).await?;
+            first_refusal = Some(refusal.clone());
+            if fresh != credential {
+                credential = fresh;
+                ways.insert(0, way);
+                continue;
             }
-        } else {
-            credential = fresh;
-            ways.insert(0, way);
         }
-        first_refusal = Some(refusal);
+        ways.retain(|next| match next {
+            next if binds => next.strength() != Strength::Binds,
+            Way::Plain | Way::Sasl(Mechanism::Plain | Mechanism::Login) => offer.encrypted,
+            Way::Sasl(_) => false,
+        });
+        if ways.is_empty() || way.strength() == Strength::Reveals {
+            return Err(RunError::Login { server, refusal: first_refusal.unwrap_or(refusal) });
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! After a crash: what became of files in `tmp/`.
 
+use std::io;
 use std::time::Duration;
 
 use connectord_delivery::{Outcome, Recalled};
@@ -90,11 +91,13 @@ fn find(
         },
         // It is there, so it was not moved. It is left to the sweep: gone, it would look as if it had been moved.
         Ok(false) => Found::Settled(Recalled::Absent),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Found::Settled(if was_published(disk, shelf, staged) {
-                Recalled::Delivered { detail: format!("{}, taken by a reader", row.target) }
-            } else {
-                Recalled::Unknown
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Found::Settled(match was_published(disk, shelf, staged) {
+                Ok(true) => Recalled::Delivered { detail: format!("{}, taken by a reader", row.target) },
+                Ok(false) => Recalled::Unknown,
+                Err(error) => {
+                    Recalled::Wait(trouble::failure("looking for a batch's marker in tmp", &shelf.path, &error))
+                }
             })
         }
         Err(error) => Found::Settled(Recalled::Wait(trouble::failure("reading tmp", &shelf.path, &error))),
@@ -109,7 +112,7 @@ fn name_anew(shelf: &Shelf, id: connectord_mail::DeliveryId, found: &str, name: 
     match shelf.name_anew(found, name) {
         Ok(()) => Found::In(Part::New, found.to_owned()),
         // A reader was there meanwhile.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match shelf.delivered(&[id].into()).map(|mut there| there.remove(&id)) {
                 Ok(Some((part, found))) => Found::In(part, found),
                 Ok(None) => {
@@ -125,12 +128,22 @@ fn name_anew(shelf: &Shelf, id: connectord_mail::DeliveryId, found: &str, name: 
 /// Whether a file's absence everywhere proves that it was moved to `new/` and taken from there by a reader.
 ///
 /// We take a file away only after its batch's marker, and the marker goes as soon as a sync of the batch fails.
-fn was_published(disk: &dyn Disk, shelf: &Shelf, staged: &StagedRow) -> bool {
+///
+/// # Errors
+/// When the marker cannot be looked at: that says nothing about it, and waiting costs nothing.
+fn was_published(disk: &dyn Disk, shelf: &Shelf, staged: &StagedRow) -> io::Result<bool> {
     let boot = disk.boot_id();
     let age = disk.now().0.checked_sub(staged.written_at.0).and_then(|seconds| u64::try_from(seconds).ok());
-    !boot.is_empty()
+    let may_prove = !boot.is_empty()
         && boot == staged.boot
         && shelf.place == staged.tmp
-        && age.is_some_and(|seconds| Duration::from_secs(seconds) < PROOF)
-        && shelf.tmp.open_file(&batch(staged).marker()).is_ok()
+        && age.is_some_and(|seconds| Duration::from_secs(seconds) < PROOF);
+    if !may_prove {
+        return Ok(false);
+    }
+    match shelf.tmp.open_file(&batch(staged).marker()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
