@@ -123,6 +123,7 @@ impl LoginRefusal {
             Kind::Credentials if app_password.iter().any(|words| lower.contains(words)) => {
                 Some("the provider wants an app password here, not the password of the mailbox".into())
             }
+            // GMX and web.de refuse the right password until POP3 and IMAP are switched on, and again after long disuse (2017).
             Kind::Credentials => {
                 Some("check user name and password; some providers need an app password or IMAP/POP switched on".into())
             }
@@ -508,6 +509,19 @@ mod tests {
                 imap::Refusal { command: "LOGIN", status: imap::Status::No, code: code.clone(), text: text.into() };
             assert_eq!(meaning(LoginRefusal::of_imap(&refusal).trouble()), at_login, "LOGIN {code:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_refused_login_hints_at_what_providers_switch_off() {
+        // GMX (2017): the same words as for a wrong password.
+        for (text, hint) in [
+            ("NO [AUTHENTICATIONFAILED] authentication failed", "switched on"),
+            ("NO Application-specific password required", "app password"),
+        ] {
+            let refusal = LoginRefusal::credentials(text.into());
+            assert!(refusal.hint().is_some_and(|said| said.contains(hint)), "{text}: {:?}", refusal.hint());
+        }
+        assert_eq!(LoginRefusal::in_use("IN USE".into()).hint(), None);
     }
 
     #[test]

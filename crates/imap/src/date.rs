@@ -16,7 +16,8 @@ pub struct InternalDate {
 
 impl InternalDate {
     /// Reads `dd-Mon-yyyy hh:mm:ss +zzzz`, with a day of one digit or with a space before it; `None` for what is no
-    /// date (day 31 of a short month included), for offsets of 24 hours and more. A leap second counts as the next.
+    /// date (day 31 of a short month included; Domino's `00-Jan-0000`, 2021), for offsets of 24 hours and more. A leap
+    /// second counts as the next.
     ///
     /// ```
     /// let date = connectord_imap::InternalDate::parse(b"17-Jul-1996 02:44:25 -0700").unwrap();

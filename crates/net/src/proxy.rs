@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use connectord_wire::{Endpoint, Escaped};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_socks::tcp::Socks5Stream;
 
 use crate::{Proxy, ProxyAuth, ProxyProblem};
@@ -13,14 +12,16 @@ use crate::{Proxy, ProxyAuth, ProxyProblem};
 /// Longest answer to CONNECT, in octets with its header fields.
 const MAX_ANSWER: usize = 16 * 1024;
 
+/// Characters of a refusal that are shown.
+const MAX_SHOWN: usize = 200;
+
 /// Has the proxy connect to `target`; gives the stream and what the server said already.
 ///
 /// A mail server speaks first, so its greeting may come in the same segment as the proxy's reply. It must not be lost.
-pub(crate) async fn pass(
-    proxy: &Proxy,
-    stream: TcpStream,
-    target: &Endpoint,
-) -> Result<(TcpStream, Bytes), ProxyProblem> {
+pub(crate) async fn pass<S>(proxy: &Proxy, stream: S, target: &Endpoint) -> Result<(S, Bytes), ProxyProblem>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     match proxy {
         // tokio-socks reads exactly the reply, so the greeting stays in the socket.
         Proxy::Socks5 { auth, .. } => Ok((socks5(stream, target, auth.as_ref()).await?, Bytes::new())),
@@ -28,7 +29,10 @@ pub(crate) async fn pass(
     }
 }
 
-async fn socks5(stream: TcpStream, target: &Endpoint, auth: Option<&ProxyAuth>) -> Result<TcpStream, ProxyProblem> {
+async fn socks5<S>(stream: S, target: &Endpoint, auth: Option<&ProxyAuth>) -> Result<S, ProxyProblem>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let to = (target.host(), target.port());
     let connected = match auth {
         None => Socks5Stream::connect_with_socket(stream, to).await,
@@ -57,11 +61,10 @@ async fn socks5(stream: TcpStream, target: &Endpoint, auth: Option<&ProxyAuth>) 
 }
 
 /// RFC 9110 §9.3.6.
-async fn http(
-    mut stream: TcpStream,
-    target: &Endpoint,
-    auth: Option<&ProxyAuth>,
-) -> Result<(TcpStream, Bytes), ProxyProblem> {
+async fn http<S>(mut stream: S, target: &Endpoint, auth: Option<&ProxyAuth>) -> Result<(S, Bytes), ProxyProblem>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let broken = |error: std::io::Error| ProxyProblem::Broken { text: error.to_string() };
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if let Some(auth) = auth {
@@ -100,7 +103,8 @@ pub(crate) fn head(answer: &[u8]) -> Result<Option<usize>, ProxyProblem> {
             Some(200..=299) => Ok(Some(length)),
             Some(407) => Err(ProxyProblem::Authentication),
             code => {
-                let text = format!("{} {}", code.unwrap_or_default(), response.reason.unwrap_or_default());
+                let reason = response.reason.unwrap_or_default().chars().take(MAX_SHOWN).collect::<String>();
+                let text = format!("{} {reason}", code.unwrap_or_default());
                 Err(ProxyProblem::Refused { text: Escaped::text(text.trim_end()).to_string() })
             }
         },

@@ -21,6 +21,10 @@ replay!(imap_utf7, connectord_imap::fuzzing::utf7);
 replay!(imap_differential, same_meaning);
 replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
 replay!(lmtp_session, connectord_lmtp::fuzzing::session);
+replay!(proxy_answer, connectord_net::fuzzing::proxy_answer);
+replay!(certificate, connectord_net::fuzzing::certificate);
+replay!(configuration, connectord_config::fuzzing::config);
+replay!(configuration_values, connectord_config::fuzzing::values);
 
 fn same_meaning(data: &[u8]) {
     differential::same_meaning(data);

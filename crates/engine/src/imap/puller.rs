@@ -195,12 +195,12 @@ impl<'a> Puller<'a> {
     /// A command is finished; what did not come is asked for by itself, or put off.
     async fn answered(&self, asked: Asked, refusal: Option<String>) -> Result<(), RunError> {
         let Asked { missing, alone, .. } = asked;
-        // One that cannot be had must not hide the others of its command.
+        // One that cannot be had must not hide the others of its command: Yahoo refuses all of it (2017).
         if refusal.is_some() && !alone && missing.len() > 1 {
             self.retrieval.supply.close(&missing);
             return Ok(());
         }
-        // Exchange and others answer OK and send nothing for a message they cannot read.
+        // Exchange (2016) and others answer OK and send nothing for a message they cannot read.
         let reason = refusal.unwrap_or_else(|| "the server answered without sending the message".into());
         for uid in missing {
             if let Some(failed) = self.failed(uid, reason.clone()) {

@@ -41,7 +41,7 @@ pub(crate) fn listed(tokens: &[Token], encoding: NameEncoding) -> Option<Listed>
     })
 }
 
-/// `None`: no delimiter; `Some(None)`: NIL.
+/// `None`: no delimiter; `Some(None)`: NIL. Any character may be one: Domino has a backslash (2013).
 fn delimiter(token: &Token) -> Option<Option<char>> {
     if token.is_nil() {
         return Some(None);

@@ -244,6 +244,7 @@ impl Session {
             return self.challenged(text);
         }
         match self.idle {
+            // Zoho tells of the mailbox before it agrees (2020); that was read as what it is.
             Idle::Asked => {
                 self.idle = Idle::On;
                 self.events.push_back(Event::Idling);

@@ -183,6 +183,33 @@ fn tencent_wants_ascending_sets() {
 }
 
 #[test]
+fn outlook_com_gets_no_long_command_and_no_number_that_it_did_not_name() {
+    // It hangs up at a long FETCH, and refuses a range of sequence numbers that ends behind the last message.
+    let many: UidSet = (1..5000u32).step_by(2).filter_map(Uid::new).collect();
+    let asked = many.clone();
+    let mut script = Script::logged_in("IMAP4rev1")
+        .call(move |session| session.uid_fetch(&asked, FetchItems { size: true, ..FetchItems::default() }));
+    for number in 2..40 {
+        script = script.server(format!("C{number} OK FETCH completed.\r\n"));
+    }
+    let seen = script.run_logged_in();
+    let sent: Vec<u8> = seen
+        .iter()
+        .filter_map(|seen| if let Seen::Sent(octets) = seen { Some(&octets[..]) } else { None })
+        .flatten()
+        .copied()
+        .collect();
+    let mut named = Vec::new();
+    for line in String::from_utf8(sent).unwrap().lines() {
+        assert!(line.len() < 1100, "{line}");
+        let set = line.split(' ').nth(3).unwrap();
+        assert!(line.split_once(' ').unwrap().1.starts_with("UID FETCH ") && !set.contains('*'), "{line}");
+        named.extend(UidSet::parse(set.as_bytes(), 5000).unwrap().iter());
+    }
+    assert_eq!(named, many.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_lone_backslash_is_an_attribute_like_others() {
     let script = Script::logged_in("IMAP4rev1")
         .call(|session| session.list("", "*"))
