@@ -26,6 +26,8 @@ enum Answer {
     Close(Vec<u8>),
     /// The first once, the second until the client has gone.
     Flood(Vec<u8>, Vec<u8>),
+    /// The first once, then what this makes of 1, 2, 3 and so on.
+    Count(Vec<u8>, fn(u64) -> String),
     /// The same, with a pause before each.
     Drip(Vec<u8>, Duration),
 }
@@ -70,6 +72,13 @@ fn converse(mut stream: TcpStream, answer: &dyn Fn(&str) -> Answer) -> std::io::
                 stream.write_all(&once)?;
                 loop {
                     stream.write_all(&again)?;
+                }
+            }
+            Answer::Count(once, of) => {
+                stream.write_all(&once)?;
+                for thousand in 0.. {
+                    let piece: String = (1..=1000).map(|n| of(1000 * thousand + n)).collect();
+                    stream.write_all(piece.as_bytes())?;
                 }
             }
             Answer::Drip(octets, pause) => loop {
@@ -128,7 +137,7 @@ fn at(place: &'static str, answer: Answer) -> impl Fn(&str) -> Option<Answer> + 
 /// Runs the program with short waits, as JSON and as a table; each must end within the patience of [`Outcome`].
 fn fetch(protocol: &str, port: u16, what: &str) -> Outcome {
     let here = Installation::new();
-    let timeouts = "[timeouts]\nsilence = \"2s\"\nrate_window = \"2s\"\nsession = \"15s\"\n";
+    let timeouts = "[timeouts]\nsilence = \"2s\"\nrate_window = \"2s\"\nsession = \"10s\"\n";
     let path = here.path("mail/{user}/Maildir");
     let delivery = format!("[delivery]\ntype = \"maildir\"\npath = \"{}\"\n", path.display());
     let account = format!("{}folders = [\"*\"]\nmax_message_size = \"1 MiB\"\n", account(protocol, "none", port));
@@ -156,7 +165,7 @@ fn must_fail(protocol: &str, port: u16, what: &str) {
 
 #[test]
 fn what_never_ends_over_imap_ends_in_bounded_memory() {
-    let attacks: [(&str, &'static str, Answer); 13] = [
+    let attacks: [(&str, &'static str, Answer); 14] = [
         ("a greeting", "", flood("", "x")),
         ("a line", "SELECT", flood("* OK ", "x")),
         ("a quoted string", "LIST", flood("* LIST () \"/\" \"", "x")),
@@ -165,6 +174,7 @@ fn what_never_ends_over_imap_ends_in_bounded_memory() {
         ("capabilities", "LOGIN", flood("* CAPABILITY IMAP4rev1", " X-MORE")),
         ("numbers", "SELECT", flood("* ", "9")),
         ("a search", "UID SEARCH", flood("* SEARCH", " 1")),
+        ("other UIDs", "UID SEARCH", Answer::Count(b"* SEARCH".into(), |n| format!(" {}", 2 * n))),
         ("answers", "UID FETCH", flood("", "* 1 FETCH (UID 9 FLAGS (\\Seen))\r\n")),
         ("attributes", "UID FETCH", flood("* 1 FETCH (UID 1", " X-MORE 1")),
         ("literals", "UID FETCH", flood("* 1 FETCH (UID 1", " X-MORE {1}\r\nx")),
@@ -178,12 +188,13 @@ fn what_never_ends_over_imap_ends_in_bounded_memory() {
 
 #[test]
 fn what_never_ends_over_pop3_ends_in_bounded_memory() {
-    let attacks: [(&str, &'static str, Answer); 7] = [
+    let attacks: [(&str, &'static str, Answer); 8] = [
         ("a greeting", "", flood("+OK ", "x")),
         ("capabilities", "CAPA", flood("+OK\r\n", "X-MORE\r\n")),
         ("empty lines", "PASS", flood("", "\r\n")),
         ("a count", "STAT", flood("+OK ", "9")),
         ("a unique-id", "UIDL", flood("+OK\r\n1 ", "x")),
+        ("other unique-ids", "UIDL", Answer::Count(b"+OK\r\n".into(), |n| format!("{n} uid-{n}\r\n"))),
         ("the same line of a listing", "UIDL", flood("+OK\r\n", "1 u1\r\n")),
         ("a message", "RETR", flood("+OK\r\n", "0123456789\r\n")),
     ];
@@ -229,4 +240,25 @@ fn what_a_server_says_does_nothing_to_a_terminal_a_table_or_a_log() {
         let outcome = fetch("pop3", pop3(at(place, Answer::Close(line.into()))), &format!("-ERR at {place:?}"));
         assert_ne!(outcome.code, Some(0), "{outcome}");
     }
+}
+
+#[test]
+fn a_maildrop_of_millions_is_taken_in_parts() {
+    // Without unique-ids a number is enough to say so; with them, a listing that ends.
+    let counted = |line: &str| match line.split(' ').next() {
+        Some("STAT") => Some(say("+OK 9999999 6\r\n")),
+        Some("UIDL") => Some(say("-ERR what?\r\n")),
+        Some("RETR") => Some(Answer::Close(b"-ERR gone\r\n".into())),
+        _ => None,
+    };
+    must_fail("pop3", pop3(counted), "ten million messages, by STAT");
+    let listing: String = (1..=400_000).map(|n| format!("{n} uid-{n}\r\n")).collect();
+    let listed = move |line: &str| match line.split(' ').next() {
+        Some("STAT") => Some(say("+OK 400000 6\r\n")),
+        Some("UIDL") => Some(say(format!("+OK\r\n{listing}.\r\n"))),
+        Some("RETR") => Some(Answer::Close(b"-ERR gone\r\n".into())),
+        _ => None,
+    };
+    let outcome = fetch("pop3", pop3(listed), "a listing of 400,000 messages");
+    assert!(outcome.code.is_some_and(|code| code != 0), "{outcome}");
 }

@@ -125,7 +125,7 @@ impl Pop3Run<'_> {
         }
 
         let limit = run.job.account.removals_per_session.max(1) as usize;
-        let mut more = if listing.put_off { More::Yes } else { More::No };
+        let mut more = if listing.put_off || listing.left { More::Yes } else { More::No };
         let ledger = planner.ledger();
         listing.candidates.sort_by_key(|candidate| turn(candidate.key.and_then(|key| ledger.get(key))));
         if removes_at_once(run) && listing.candidates.len() > limit {
@@ -154,7 +154,8 @@ impl Pop3Run<'_> {
             run.remember_listing(&mailbox);
         }
         // Without progress another session would do the same again.
-        Ok(if removed == 0 { More::No } else { more })
+        let came = listing.left && !retrieved.numbers.is_empty();
+        Ok(if removed == 0 && !came { More::No } else { more })
     }
 
     /// Whether nothing is to be done about this listing as long as it repeats itself; looked at when all that was new has

@@ -96,6 +96,25 @@ async fn the_session_cap_ends_even_a_busy_session() {
     assert!(matches!(error, Error::TimedOut { wait: Wait::Session, .. }), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_session_cap_ends_a_session_whose_peer_never_pauses() {
+    let (mut driver, mut theirs) = pair(Timeouts { session: Some(Duration::from_millis(500)), ..Timeouts::default() });
+    tokio::spawn(async move { while theirs.write_all(&b"* still here\r\n".repeat(5000)).await.is_ok() {} });
+    let begun = std::time::Instant::now();
+    let error = loop {
+        // As the engine waits: a select! yields by itself, so that no read ever seems to wait.
+        let event = tokio::select! {
+            event = driver.next() => event,
+            () = std::future::pending() => unreachable!(),
+        };
+        match event {
+            Err(error) => break error,
+            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(60), "it goes on"),
+        }
+    };
+    assert!(matches!(error, Error::TimedOut { wait: Wait::Session, .. }), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_machine_is_called_at_its_deadline() {
     let (mut driver, _theirs) = pair(Timeouts::default());

@@ -5,6 +5,8 @@ use crate::{ChannelBinding, Credential, Error, Exchange, ExchangeOptions, Mechan
 /// Whatever a server sends, a mechanism that hides the password never shows it, a SCRAM login never succeeds without the
 /// server's signature, responses stay small, and after an error there is no further response.
 ///
+/// Nothing proves to know two passwords at once: a server that is believed with one is not believed with another.
+///
 /// The first octet picks the mechanism and whether the initial response is taken; lines of the rest are challenges. `%r`
 /// in a challenge stands for our nonce, so that a corpus can continue it.
 pub fn challenge(data: &[u8]) {
@@ -21,6 +23,11 @@ pub fn challenge(data: &[u8]) {
     let Ok(mut exchange) = Exchange::start(mechanism, &credential, binding, [b'n'; 24], &options) else {
         unreachable!("the credential suits the mechanism")
     };
+    let other = Credential::password("ann", "another-horse");
+    let mut impostor = mechanism.is_expensive().then(|| {
+        let binding = ChannelBinding::Exporter(vec![1; 32]);
+        Exchange::start(mechanism, &other, binding, [b'n'; 24], &options).expect("it started with a password")
+    });
     let shows = |octets: &[u8]| octets.windows(13).any(|window| window == b"correct-horse");
     if pick & 0x80 != 0 {
         let first = exchange.initial_response();
@@ -34,6 +41,9 @@ pub fn challenge(data: &[u8]) {
             Some(tail) => [b"r=", nonce.as_bytes(), tail].concat(),
             None => line.to_vec(),
         };
+        if let Some(impostor) = &mut impostor {
+            let _ = impostor.respond(&line);
+        }
         match exchange.respond(&line) {
             Ok(response) => {
                 assert!(!failed, "a response after an error");
@@ -44,6 +54,7 @@ pub fn challenge(data: &[u8]) {
             Err(_) => failed = true,
         }
     }
+    assert!(!(exchange.is_server_verified() && impostor.is_some_and(|impostor| impostor.is_server_verified())));
     let scram = mechanism.is_expensive();
     assert!(matches!(credential.proof, Proof::Password { .. }) || !exchange.is_server_verified());
     assert_eq!(exchange.finish().is_ok(), !scram || exchange.is_server_verified());

@@ -23,8 +23,6 @@ replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
 replay!(lmtp_session, connectord_lmtp::fuzzing::session);
 replay!(proxy_answer, connectord_net::fuzzing::proxy_answer);
 replay!(certificate, connectord_net::fuzzing::certificate);
-replay!(configuration, connectord_config::fuzzing::config);
-replay!(configuration_values, connectord_config::fuzzing::values);
 
 fn same_meaning(data: &[u8]) {
     differential::same_meaning(data);

@@ -13,6 +13,16 @@ use super::key_of;
 /// is not kept beside its ledger, and not at all while it may be the one that was quiet.
 const KEPT: usize = 4 * 1024 * 1024;
 
+/// Lines that are kept so, however short they are.
+const KEPT_LINES: usize = 250_000;
+
+/// Messages of which nothing is known that one session deals with, some 250 octets each; what more there are is left to
+/// the next session. A server that names millions, or one of them millions of times, takes no more memory.
+pub(super) const MOST_NEW: usize = 200_000;
+
+/// The same where they are only to be passed over.
+pub(super) const MOST_PASSED_OVER: usize = 1_000_000;
+
 /// The lines of a listing that have not been sorted yet, and what they all say together.
 pub(super) struct Lines {
     octets: Vec<u8>,
@@ -100,7 +110,7 @@ impl Lines {
 
     /// Whether there is more than is kept unsorted.
     pub(super) fn are_many(&self) -> bool {
-        self.octets.len() > KEPT
+        self.octets.len() > KEPT || self.ends.len() > KEPT_LINES
     }
 
     /// The keys of the lines that have not been sorted.
@@ -149,8 +159,11 @@ pub(super) struct New {
 }
 
 /// The lines of a listing by what is known of them; those that name a known message once are marked in the ledger.
-#[derive(Default)]
 pub(super) struct Sorted {
+    /// How many of each kind are kept.
+    most: usize,
+    /// There were more that are new or have no name: they are left for later.
+    pub(super) left: bool,
     pub(super) new: Vec<New>,
     /// Messages without a name: unreadable, or a number or a name that is listed more than once.
     pub(super) unnamed: Vec<MessageNumber>,
@@ -170,22 +183,48 @@ pub(super) struct Sorted {
 }
 
 impl Sorted {
+    /// Keeps at most so many messages that are new, and so many without a name.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            left: false,
+            new: Vec::new(),
+            unnamed: Vec::new(),
+            doubles: false,
+            ambiguous: false,
+            uidls: HashMap::new(),
+            short: Vec::new(),
+            again: Vec::new(),
+            last: 0,
+            disordered: false,
+        }
+    }
+
+    fn push_unnamed(&mut self, number: MessageNumber) {
+        if self.unnamed.len() < self.most {
+            self.unnamed.push(number);
+        } else {
+            self.left = true;
+        }
+    }
+
     /// Notices the next line; whether it has a name, which is looked up later.
     fn is_named(&mut self, number: MessageNumber, octets: &[u8]) -> bool {
         self.disordered |= number.get() <= self.last;
         self.last = number.get();
         if octets.is_empty() {
-            self.unnamed.push(number);
+            self.push_unnamed(number);
         }
         !octets.is_empty()
     }
 
     fn push(&mut self, ledger: &mut Ledger, number: MessageNumber, key: Key, octets: &[u8]) {
         let Ok(uidl) = Uidl::new(octets) else {
-            self.unnamed.push(number);
+            self.push_unnamed(number);
             return;
         };
         match ledger.name(key, number.get()) {
+            Named::Unknown if self.new.len() >= self.most => self.left = true,
             Named::Unknown => self.new.push(New { number, key, uidl }),
             Named::First(place) => {
                 if is_short(&uidl) {
@@ -195,6 +234,8 @@ impl Sorted {
                     self.uidls.insert(number, uidl);
                 }
             }
+            // Nothing can be made of a listing that repeats itself like that.
+            Named::Again(..) if self.again.len() >= self.most => (self.ambiguous, self.left) = (true, true),
             Named::Again(place, before) => self.again.push((place, before)),
         }
     }
@@ -331,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn of_more_than_one_session_deals_with_the_rest_is_left_and_nothing_is_concluded_from_it() {
+        let mut ledger = Ledger::new(vec![Entry::new(key_of(uidl(1).octets()), State::Delivered)]);
+        let (mut lines, mut sorted) = (listed(&[1, 2, 3, 4, 5, 1, 1, 1], None), Sorted::new(2));
+        lines.push(number(9), None);
+        lines.sort(&mut ledger, &mut sorted);
+        assert_eq!((sorted.new.len(), sorted.unnamed.len(), sorted.left, sorted.ambiguous), (2, 1, true, true));
+        let mut sorted = Sorted::new(2);
+        listed(&[2, 3], None).sort(&mut ledger, &mut sorted);
+        assert_eq!((sorted.new.len(), sorted.left), (2, false));
+    }
+
+    #[test]
     fn each_line_names_one_message_or_none_whatever_is_listed_twice() {
         let mut state = 7u64;
         let mut any = |below: u64| {
@@ -348,7 +401,7 @@ mod tests {
     fn each_line_names_one_message_or_none(known: &HashSet<u32>, listing: &[(u32, Option<u32>)], pieces: u32) {
         let key = |name: u32| key_of(uidl(name).octets());
         let mut ledger = Ledger::new(known.iter().map(|name| Entry::new(key(*name), State::Delivered)).collect());
-        let (mut lines, mut sorted) = (Lines::new(None), Sorted::default());
+        let (mut lines, mut sorted) = (Lines::new(None), Sorted::new(MOST_NEW));
         for (at, (line, name)) in listing.iter().enumerate() {
             lines.push(number(*line), name.map(uidl).as_ref());
             if at % pieces as usize == 0 {

@@ -7,7 +7,7 @@ use connectord_store::{MailboxRow, Mark, MessageRef, Quiet};
 use connectord_wire::Escaped;
 use tracing::warn;
 
-use super::lines::{Lines, Sorted};
+use super::lines::{Lines, MOST_NEW, MOST_PASSED_OVER, Sorted};
 use super::{Candidate, Connection, Due, More, Pop3Run};
 use crate::mailbox::Wanted;
 use crate::run::Run;
@@ -18,6 +18,9 @@ const ONE_BY_ONE: usize = 50;
 
 /// With more new messages than this after a listing that repeats itself, what is known is read as a whole.
 pub(super) const MANY_NEW: usize = 10_000;
+
+/// Lines of one listing that cannot be read and are logged.
+const LOGGED: u64 = 10;
 
 /// What the listing says.
 #[derive(Default)]
@@ -31,6 +34,8 @@ pub(super) struct Listing {
     pub(super) doubles: bool,
     /// There is more to compare than one session does.
     pub(super) put_off: bool,
+    /// There are more new messages than one session deals with.
+    pub(super) left: bool,
     /// All keys listed that were not known, for "only what comes from now on".
     keys: Vec<(Key, u16)>,
     /// Known messages that had been missing from an earlier listing.
@@ -49,6 +54,8 @@ struct Told {
     messages: u64,
     /// Lines that do not even say which message they are about.
     unreadable: u64,
+    /// Lines with a unique-id that cannot be read.
+    odd: u64,
 }
 
 impl Pop3Run<'_> {
@@ -62,7 +69,9 @@ impl Pop3Run<'_> {
         rules: Rules,
     ) -> Result<(Planner, Listing), RunError> {
         let run = self.run;
-        let (mut lines, mut sorted, mut known) = (Lines::new(quiet), Sorted::default(), None);
+        let baseline = run.job.account.start == Start::FromNowOn && mailbox.first_listed.is_none();
+        let sorted = || Sorted::new(if baseline { MOST_PASSED_OVER } else { MOST_NEW });
+        let (mut lines, mut sorted, mut known, begin) = (Lines::new(quiet), sorted(), None, sorted);
         let mut told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
         let mut quiet = quiet.filter(|_| lines.repeats() && known.is_none());
         if quiet.is_some() {
@@ -73,7 +82,7 @@ impl Pop3Run<'_> {
             }
         }
         if quiet.is_none() && lines.forgot() {
-            (lines, sorted, known) = (Lines::new(None), Sorted::default(), None);
+            (lines, sorted, known) = (Lines::new(None), begin(), None);
             told = self.ask(driver, mailbox, &mut lines, &mut sorted, &mut known).await?;
         }
         let mut ledger = match (known, quiet) {
@@ -89,7 +98,7 @@ impl Pop3Run<'_> {
         let mut listing = Listing { messages: told.messages, digest, ..Listing::default() };
         listing.quiet_until = quiet.and_then(|quiet| quiet.until);
         listing.complete = told.unreadable == 0 && !sorted.ambiguous;
-        let baseline = run.job.account.start == Start::FromNowOn && mailbox.first_listed.is_none();
+        listing.left = sorted.left;
         listing.plan(run, mailbox, &planner, sorted, baseline);
         if listing.complete && told.announced.is_none() && planner.missing().next().is_some() {
             // RFC 1939 §5: STAT counts what the listing names. Only to say that something is gone is it of use.
@@ -133,7 +142,10 @@ impl Pop3Run<'_> {
                     lines.push(number, Some(&uidl));
                 }
                 Event::UniqueIdUnreadable { number, line } => {
-                    warn!(account = run.job.address(), line = %Escaped(&line), "a unique-id cannot be read");
+                    if told.odd < LOGGED {
+                        warn!(account = run.job.address(), line = %Escaped(&line), "a unique-id cannot be read");
+                    }
+                    told.odd += 1;
                     told.messages += 1;
                     match number {
                         Some(number) => lines.push(number, None),
@@ -152,8 +164,10 @@ impl Pop3Run<'_> {
                     };
                     told.announced = counted;
                     told.messages = counted.unwrap_or(0).into();
+                    // One more than one session deals with says that there are more.
                     (1..=counted.unwrap_or(0))
                         .filter_map(MessageNumber::new)
+                        .take(MOST_PASSED_OVER + 1)
                         .for_each(|number| lines.push(number, None));
                     return Ok(told);
                 }
@@ -244,6 +258,10 @@ impl Pop3Run<'_> {
             refusal: refusal.into(),
             temporary: false,
         };
+        if listing.left {
+            let most = format!("it names more than {MOST_PASSED_OVER} messages, more than start = \"now\" passes over");
+            return Err(refused(&most));
+        }
         if listing.candidates.iter().any(|candidate| candidate.key.is_none()) {
             return Err(refused("it has no unique-ids, which start = \"now\" needs"));
         }

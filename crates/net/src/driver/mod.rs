@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::trace::{self, Way};
-use crate::{Connector, Error, Route, Stream, Timeouts, TlsInfo};
+use crate::{Connector, Error, Route, Stream, Timeouts, TlsInfo, Wait};
 use outbox::Outbox;
 use patience::Patience;
 
@@ -265,7 +265,11 @@ impl<M: Machine> Driver<M> {
             }
             if !self.tls_due && self.unread < MAX_UNREAD {
                 match self.poll_receive(cx) {
-                    Poll::Ready(Ok(())) => continue,
+                    // Who never pauses keeps the deadlines below from being looked at.
+                    Poll::Ready(Ok(())) => match self.patience.session_over(Instant::now()) {
+                        Some(after) => return Poll::Ready(Err(self.timed_out(Wait::Session, after))),
+                        None => continue,
+                    },
                     Poll::Ready(Err(source)) => {
                         self.write_error.get_or_insert(source);
                         self.ended = true;
@@ -356,8 +360,7 @@ impl<M: Machine> Driver<M> {
             let waiting = self.machine.awaiting() || self.unsent || self.write_error.is_some();
             self.patience.set_waiting(waiting, now);
             if let Some((wait, after)) = self.patience.lost(now) {
-                let (peer, during) = (self.peer.clone(), self.machine.phase());
-                return Poll::Ready(Err(Error::TimedOut { peer, during, after, wait }));
+                return Poll::Ready(Err(self.timed_out(wait, after)));
             }
             let of_machine = self
                 .machine
@@ -376,6 +379,10 @@ impl<M: Machine> Driver<M> {
             }
             ready!(self.alarm.as_mut().poll(cx));
         }
+    }
+
+    fn timed_out(&self, wait: Wait, after: Duration) -> Error<M::Error> {
+        Error::TimedOut { peer: self.peer.clone(), during: self.machine.phase(), after, wait }
     }
 
     /// The connection is over and the machine has nothing to say about it.

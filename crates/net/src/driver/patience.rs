@@ -101,9 +101,7 @@ impl Patience {
 
     /// The deadline that passed, with how long was waited.
     pub(super) fn lost(&mut self, now: Instant) -> Option<(Wait, Duration)> {
-        if let Some((end, length)) = self.session
-            && now >= end
-        {
+        if let Some(length) = self.session_over(now) {
             return Some((Wait::Session, length));
         }
         if !self.waiting {
@@ -126,6 +124,11 @@ impl Patience {
             self.was_slow = slow;
         }
         None
+    }
+
+    /// How long the session might live, when it has.
+    pub(super) fn session_over(&self, now: Instant) -> Option<Duration> {
+        self.session.filter(|(end, _)| now >= *end).map(|(_, length)| length)
     }
 
     /// When to look again.
