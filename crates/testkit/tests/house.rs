@@ -44,6 +44,55 @@ fn look_for(folder: &Path, words: &[&str], faults: &mut Vec<String>) {
     }
 }
 
+#[test]
+fn what_is_published_says_which_version_it_depends_on() {
+    let manifest = std::fs::read_to_string(house::workspace().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let workspace = manifest["workspace"].as_table().unwrap();
+    let version = &workspace["package"]["version"];
+    for (name, level) in house::LEVELS {
+        if let Some(dependency) = workspace["dependencies"].get(format!("connectord-{name}")) {
+            assert_eq!(dependency.get("version"), Some(version), "{name}, level {level}");
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_book_names_is_there() {
+    let root = house::workspace();
+    let mut functions = String::new();
+    for folder in ["crates", "bins", "benches"] {
+        gather(&root.join(folder), &mut functions);
+    }
+    let is_there = |name: &str| ["(", "<"].iter().any(|end| functions.contains(&format!("fn {name}{end}")));
+    let mut missing = Vec::new();
+    for page in std::fs::read_dir(root.join("docs")).unwrap().flatten().map(|entry| entry.path()) {
+        let Ok(text) = std::fs::read_to_string(&page) else { continue };
+        // Four words joined by underscores are the name of a test; a table may shorten it with dots.
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_name = |name: &&str| {
+            name.matches('_').count() >= 3
+                && name.bytes().all(|o| o.is_ascii_lowercase() || o.is_ascii_digit() || o == b'_')
+        };
+        missing.extend(
+            quoted.filter(is_name).filter(|name| !is_there(name)).map(|name| format!("{}: {name}", page.display())),
+        );
+    }
+    assert!(missing.is_empty(), "tests that are named and not there:\n{}", missing.join("\n"));
+}
+
+fn gather(folder: &Path, functions: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            gather(&path, functions);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            functions.extend(text.lines().filter(|line| line.contains("fn ")).map(|line| format!("{line}\n")));
+        }
+    }
+}
+
 /// What a pure crate must not do, and the path that clippy names when it does.
 const PLANTED: &[(&str, &str)] = &[
     ("pub fn now() -> std::time::Instant { std::time::Instant::now() }", "std::time::Instant::now"),
