@@ -193,14 +193,10 @@ fn outlook_com_gets_no_long_command_and_no_number_that_it_did_not_name() {
         script = script.server(format!("C{number} OK FETCH completed.\r\n"));
     }
     let seen = script.run_logged_in();
-    let sent: Vec<u8> = seen
-        .iter()
-        .filter_map(|seen| if let Seen::Sent(octets) = seen { Some(&octets[..]) } else { None })
-        .flatten()
-        .copied()
-        .collect();
+    let sent = |seen: &Seen| if let Seen::Sent(text) = seen { Some(text.clone()) } else { None };
+    let sent: String = seen.iter().filter_map(sent).collect();
     let mut named = Vec::new();
-    for line in String::from_utf8(sent).unwrap().lines() {
+    for line in sent.lines() {
         assert!(line.len() < 1100, "{line}");
         let set = line.split(' ').nth(3).unwrap();
         assert!(line.split_once(' ').unwrap().1.starts_with("UID FETCH ") && !set.contains('*'), "{line}");
