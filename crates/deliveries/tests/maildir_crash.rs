@@ -315,7 +315,7 @@ fn killed_at_any_call_each_message_arrives_exactly_once_though_a_reader_empties_
                 (true, Death::BeforeOutcomesAreCommitted),
             ] {
                 block_on(async {
-                    let mut engine = killed_and_settled(start(), number, reader, death).await;
+                    let engine = killed_and_settled(start(), number, reader, death).await;
                     let context = (number, calls.get(number), reader, death);
                     assert_eq!((engine.copies(), engine.unknown), (vec![1; MESSAGES.into()], 0), "{context:?}");
                     engine.sweep().await;
@@ -335,7 +335,7 @@ fn killed_at_any_call_while_one_batch_is_published_and_the_next_one_written_each
         for (reader, death) in [(false, Death::Never), (true, Death::Never), (true, Death::BeforeOutcomesAreCommitted)]
         {
             block_on(async {
-                let mut engine = killed_and_settled(start(), number, reader, death).await;
+                let engine = killed_and_settled(start(), number, reader, death).await;
                 assert_eq!((engine.copies(), engine.unknown), (vec![1; 6], 0), "{number} {reader} {death:?}");
                 engine.sweep().await;
             });
