@@ -28,9 +28,8 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,11 +39,8 @@ use connectord_delivery::{
     Recipient, Template,
 };
 use connectord_mail::Status;
+use connectord_process::{Ended, Program, RunError, User, UserError, look, said, unnamed_file};
 use connectord_wire::Escaped;
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Child;
 use tokio::sync::Semaphore;
 
 use crate::local::{self, Buffers};
@@ -52,10 +48,6 @@ use crate::maildir::{Disk, RealDisk};
 use crate::pool::{DISK_TIMEOUT, SPOOL};
 use crate::{DiskPool, trouble};
 
-/// What is kept of each of the program's outputs; the rest is read and forgotten.
-const MAX_OUTPUT: usize = 64 * 1024;
-/// How long output may still come from a program's children after its end.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// Messages per batch: with the outcome unknown for each that runs at a crash, few.
 const MAX_BATCH: usize = 8;
 
@@ -210,182 +202,64 @@ impl Inner {
     }
 
     fn look(&self) -> Result<String, Failure> {
-        let program = self.options.program.display().to_string();
-        let wrong = |text: String| Failure::new(FailureKind::Misconfigured, text);
-        let metadata = self
-            .options
-            .program
-            .metadata()
-            .map_err(|error| wrong(format!("{error} (during looking for the command {program})")))?;
-        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-            return Err(wrong(format!("{program} is not an executable file")));
-        }
+        look(&self.options.program).map_err(|text| Failure::new(FailureKind::Misconfigured, text))?;
         self.user()?;
-        Ok(format!("{program} can be started"))
+        Ok(format!("{} can be started", self.options.program.display()))
     }
 
     /// The user that the program runs as, looked up before it is started.
-    fn user(&self) -> Result<Option<nix::unistd::User>, Failure> {
-        let wrong = |text: String| Failure::new(FailureKind::Misconfigured, text);
-        let Some(name) = &self.options.run_as else { return Ok(None) };
-        let user = nix::unistd::User::from_name(name)
-            .map_err(|error| Failure::new(FailureKind::Transient, format!("{error} (during looking up user {name})")))?
-            .ok_or_else(|| wrong(format!("run_as: there is no user {name}")))?;
-        let own = nix::unistd::Uid::effective();
-        if own.is_root() || own == user.uid {
-            return Ok(Some(user));
-        }
-        Err(wrong(format!(
-            "run_as: only root can run a command as {name}\nhint: drop run_as, or start connectord as root"
-        )))
+    fn user(&self) -> Result<Option<User>, Failure> {
+        let find = |name: &String| {
+            User::find(name).map_err(|error| match error {
+                UserError::Unanswered { .. } => Failure::new(FailureKind::Transient, error.to_string()),
+                UserError::Missing { .. } => Failure::new(FailureKind::Misconfigured, error.to_string()),
+                UserError::Forbidden { .. } => {
+                    let text = format!("{error}\nhint: drop run_as, or start connectord as root");
+                    Failure::new(FailureKind::Misconfigured, text)
+                }
+            })
+        };
+        self.options.run_as.as_ref().map(find).transpose()
     }
 
     async fn run(&self, run: Run) -> Outcome {
         let _running = self.running.acquire().await.expect("the semaphore is never closed");
-        let mut program = match self.prepare_program(run) {
+        let program = match self.program(&run.parcel) {
             Ok(program) => program,
             Err(failure) => return Outcome::Failed(failure),
         };
-        let name = self.options.program.display();
-        let failed = |what: &str, error: io::Error| {
-            let kind = match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => FailureKind::Misconfigured,
-                _ => FailureKind::Transient,
-            };
-            Outcome::Failed(Failure::new(kind, format!("{error} (during starting {what})")))
-        };
-        let mut group = match Group::start() {
-            Ok(group) => group,
-            Err(error) => return failed(&format!("{GUARD}, which ends {name} when we are killed"), error),
-        };
-        let mut child = match program.process_group(group.id()).spawn() {
-            Ok(child) => child,
-            Err(error) => return failed(&name.to_string(), error),
-        };
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let ended = tokio::time::timeout(self.options.timeout, async {
-            let output = async { tokio::join!(keep(stdout, &mut out), keep(stderr, &mut err)) };
-            tokio::pin!(output);
-            tokio::select! {
-                status = child.wait() => {
-                    // What it started in the background may keep the outputs open for ever.
-                    let _ = tokio::time::timeout(OUTPUT_GRACE, output).await;
-                    status
-                }
-                _ = &mut output => child.wait().await,
-            }
-        })
-        .await;
-        match ended {
-            Ok(Ok(status)) => {
-                group.release().await;
-                judge(&name.to_string(), status, &out, &err)
-            }
-            Ok(Err(error)) => {
-                drop(group);
-                Outcome::Unknown(Failure::new(FailureKind::Transient, format!("{error} (during waiting for {name})")))
-            }
-            Err(_) => {
-                drop(group);
-                // The program is dead by now or about to be; it is waited for so that no zombie stays.
-                let _ = tokio::time::timeout(OUTPUT_GRACE, child.wait()).await;
-                let seconds = self.options.timeout.as_secs();
-                let text = format!("{name} did not end within {seconds} s and was killed{}", said(&out, &err));
-                Outcome::Failed(Failure::new(FailureKind::Transient, text))
+        let transient = |error: &RunError| Failure::new(FailureKind::Transient, error.to_string());
+        match program.run(run.message, self.options.timeout).await {
+            Ok(Ended { status, out, err }) => judge(&self.options.program.display().to_string(), status, &out, &err),
+            Err(error @ RunError::Wait { .. }) => Outcome::Unknown(transient(&error)),
+            Err(error @ RunError::TimedOut { .. }) => Outcome::Failed(transient(&error)),
+            Err(RunError::Start { what, error }) => {
+                let kind = match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => FailureKind::Misconfigured,
+                    _ => FailureKind::Transient,
+                };
+                Outcome::Failed(Failure::new(kind, RunError::Start { what, error }.to_string()))
             }
         }
     }
 
-    fn prepare_program(&self, run: Run) -> Result<tokio::process::Command, Failure> {
-        let Run { parcel, message } = run;
+    fn program(&self, parcel: &Parcel) -> Result<Program, Failure> {
         let recipient = &parcel.recipient;
         let user = self.user()?;
-        let mut program = tokio::process::Command::new(&self.options.program);
-        program
-            .args(self.arguments(recipient)?)
-            .env_clear()
-            .env("PATH", &self.options.search_path)
-            .env("SENDER", parcel.reverse_path.replace('\0', ""))
-            .env("RECIPIENT", &recipient.address)
-            .env("ACCOUNT", &recipient.user)
-            .env("CONNECTORD_ID", parcel.id.to_string())
-            .env("CONNECTORD_ATTEMPT", parcel.attempt.to_string())
-            .current_dir("/")
-            .stdin(Stdio::from(message))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let name = user.as_ref().map_or(recipient.user.as_str(), |user| user.name.as_str());
-        program.env("USER", name).env("LOGNAME", name);
-        match &user {
-            Some(user) => {
-                program.env("HOME", &user.dir);
-                if user.uid != nix::unistd::Uid::effective() {
-                    // As root this also drops the supplementary groups.
-                    program.gid(user.gid.as_raw()).uid(user.uid.as_raw());
-                }
-            }
-            None => {
-                program.env("HOME", "/");
-            }
-        }
-        Ok(program)
-    }
-}
-
-/// A process group for one run, killed when this is dropped and also when we are killed: nothing of a run that we know
-/// nothing of any more delivers later.
-///
-/// Its leader is a shell that waits for the end of a pipe from us. (The other way, a signal at the parent's death, is
-/// tied to the thread that started the program, and leaves the program's children.) As long as the leader has not been
-/// waited for, nobody else gets the group's number.
-struct Group {
-    leader: Child,
-    /// `None` once released.
-    id: Option<Pid>,
-}
-
-/// The shell that leads a group.
-const GUARD: &str = "/bin/sh";
-
-impl Group {
-    fn start() -> io::Result<Self> {
-        let leader = tokio::process::Command::new(GUARD)
-            .args(["-c", "read -r _; kill -s KILL 0"])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .process_group(0)
-            .spawn()?;
-        let id = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { leader, id })
-    }
-
-    /// For `setpgid`.
-    fn id(&self) -> i32 {
-        self.id.map_or(0, |id| id.as_raw_nonzero().get())
-    }
-
-    /// Ends the leader alone: what the program left in the background may go on.
-    async fn release(&mut self) {
-        // The signal comes before the end of the pipe, which would make it kill the others.
-        if self.leader.start_kill().is_ok() {
-            self.id = None;
-            let _ = self.leader.wait().await;
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.id {
-            // It may have ended by itself.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        let name = user.as_ref().map_or(recipient.user.as_str(), User::name);
+        let program = Program::new(&self.options.program)
+            .variable("PATH", &self.options.search_path)
+            .variable("SENDER", &parcel.reverse_path)
+            .variable("RECIPIENT", &recipient.address)
+            .variable("ACCOUNT", &recipient.user)
+            .variable("CONNECTORD_ID", &parcel.id.to_string())
+            .variable("CONNECTORD_ATTEMPT", &parcel.attempt.to_string())
+            .variable("USER", name)
+            .variable("LOGNAME", name)
+            .home(user.as_ref())
+            .user(user);
+        let arguments = self.arguments(recipient)?;
+        Ok(arguments.into_iter().fold(program, |program, argument| program.argument(argument)))
     }
 }
 
@@ -403,22 +277,6 @@ fn judge(name: &str, status: ExitStatus, out: &[u8], err: &[u8]) -> Outcome {
     Outcome::Failed(Failure::new(kind, text).with_status(Some(code)))
 }
 
-/// What the program said, standard error before standard output.
-fn said(out: &[u8], err: &[u8]) -> String {
-    let text = if err.trim_ascii().is_empty() { out } else { err }.trim_ascii();
-    if text.is_empty() { String::new() } else { format!(": \"{}\"", Escaped(text)) }
-}
-
-/// Reads to the end and keeps the beginning.
-async fn keep(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut from) = from else { return };
-    let mut block = vec![0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut block).await {
-        let room = MAX_OUTPUT.saturating_sub(kept.len());
-        kept.extend_from_slice(&block[..count.min(room)]);
-    }
-}
-
 /// The message in a file without a name, at its beginning.
 fn write_down(parcel: &Parcel, from_line: bool) -> Result<File, Failure> {
     let during = "a file for the command";
@@ -432,13 +290,4 @@ fn write_down(parcel: &Parcel, from_line: bool) -> Result<File, Failure> {
         .map_err(|broken| broken.failure(during))?;
     file.rewind().map_err(fail)?;
     Ok(file)
-}
-
-fn unnamed_file() -> io::Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600)) {
-        Ok(file) => Ok(file.into()),
-        // No such files there, or no directory at all: then in memory.
-        Err(_) => Ok(memfd_create("message", MemfdFlags::CLOEXEC)?.into()),
-    }
 }

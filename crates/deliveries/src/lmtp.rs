@@ -14,7 +14,6 @@
 //! Before the final dot nothing can have been delivered. After it, a recipient whose answer fails to come is
 //! [`connectord_delivery::Outcome::Unknown`], and so is everything that [`Delivery::recall`] is asked for: an LMTP server cannot be asked.
 
-mod address;
 pub(crate) mod connection;
 pub(crate) mod link;
 pub(crate) mod refusal;
@@ -28,8 +27,8 @@ use async_trait::async_trait;
 use connectord_delivery::{BatchLimits, Delivery, Failure, Parcel, Prepared, Presence, RecallRow, Recalled, Recipient};
 use connectord_net::Connector;
 
-pub use address::{LmtpAddress, LmtpAddressError};
 use connection::{Connection, Settings};
+pub use connectord_wire::{Address as LmtpAddress, AddressError as LmtpAddressError};
 use link::Bounds;
 use server::{MAX_PARCELS, Server};
 

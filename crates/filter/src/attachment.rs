@@ -21,6 +21,8 @@ use std::io;
 
 use connectord_mail::Body;
 
+pub use names::decode_words;
+
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

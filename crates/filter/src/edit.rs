@@ -4,7 +4,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use connectord_mail::{Body, Head};
+use connectord_mail::{Body, Head, LineEnds};
 
 use crate::{Answer, HeaderChange, Kind, Policy, Verdict};
 
@@ -83,6 +83,21 @@ impl Edits {
         self.subject_prefix.clone_from(&policy.subject_prefix);
     }
 
+    /// The same without what marks a message as spam, for one that a person says is none: no `X-Spam` fields, and its own
+    /// subject. What was checked by whom stays, and so do all removals of fields that came with it.
+    #[must_use]
+    pub fn without_marks(&self) -> Self {
+        let is_subject = |name: &str| name.eq_ignore_ascii_case("Subject");
+        let is_mark = |name: &str| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("X-Spam"));
+        Self {
+            add: self.add.iter().filter(|(name, _)| !is_mark(name) && !is_subject(name)).cloned().collect(),
+            // A filter that writes the subject anew takes the old one out.
+            remove: self.remove.iter().filter(|(name, _)| !is_subject(name)).cloned().collect(),
+            subject_prefix: None,
+            subject: None,
+        }
+    }
+
     /// The changed message: octets to put in front of it, with CRLF, behind the other trace fields; and the body, which
     /// is the same one when nothing in it changes.
     ///
@@ -136,7 +151,14 @@ impl Edits {
                 subject_seen = true;
                 if let Some(subject) = self.new_subject(field.octets, field.value) {
                     changed = true;
-                    kept.extend_from_slice(&subject);
+                    if body.line_feeds().is_some() {
+                        // What is written anew has the line ends of the rest.
+                        let mut line_ends = LineEnds::default();
+                        line_ends.push(&subject, &mut kept);
+                        line_ends.finish(&mut kept);
+                    } else {
+                        kept.extend_from_slice(&subject);
+                    }
                     continue;
                 }
             }
@@ -150,7 +172,11 @@ impl Edits {
         }
         kept.extend_from_slice(&head.octets()[end..]);
         let skipped = head.octets().len() as u64;
-        (front.into(), Arc::new(Edited { head: kept.into(), skipped, body }))
+        let line_feeds = body.line_feeds().map(|line_feeds| {
+            let count = |octets: &[u8]| memchr::memchr_iter(b'\n', octets).count() as u64;
+            line_feeds.saturating_sub(count(head.octets())) + count(&kept)
+        });
+        (front.into(), Arc::new(Edited { head: kept.into(), skipped, line_feeds, body }))
     }
 
     /// A subject that a filter wrote, behind the prefix.
@@ -171,6 +197,11 @@ impl Edits {
         };
         let colon = memchr::memchr(b':', octets)?;
         let mut field = octets[..=colon].to_vec();
+        // Folded as the rest of the header is.
+        let encoded = |text: &str| match line_end {
+            b"\n" => encoded(text).replace("\r\n", "\n"),
+            _ => encoded(text),
+        };
         if let Some(subject) = &self.subject {
             field.push(b' ');
             field.extend_from_slice(encoded(subject).as_bytes());
@@ -197,6 +228,7 @@ impl Edits {
 pub struct Edited {
     head: Bytes,
     skipped: u64,
+    line_feeds: Option<u64>,
     body: Arc<dyn Body>,
 }
 
@@ -211,6 +243,10 @@ impl Body for Edited {
             return self.head.read_at(offset, buffer);
         }
         self.body.read_at(offset - length + self.skipped, buffer)
+    }
+
+    fn line_feeds(&self) -> Option<u64> {
+        self.line_feeds
     }
 }
 
@@ -313,4 +349,48 @@ fn may_be_added(name: &str) -> bool {
 fn may_be_removed(name: &str) -> bool {
     let reserved = ["Received", "X-Connectord-Account", "From", "Date", "Message-ID"];
     is_name(name) && !reserved.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body whose CRLF have become LF.
+    struct Plain(&'static [u8]);
+
+    impl Body for Plain {
+        fn size_octets(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            Bytes::from_static(self.0).read_at(offset, buffer)
+        }
+
+        fn line_feeds(&self) -> Option<u64> {
+            Some(count_lf(self.0))
+        }
+    }
+
+    fn count_lf(octets: &[u8]) -> u64 {
+        memchr::memchr_iter(b'\n', octets).count() as u64
+    }
+
+    #[test]
+    fn a_body_with_plain_line_ends_keeps_them_and_knows_how_many_there_are() {
+        let text: &[u8] = b"X-Spam: No\nSubject: hello\nOdd: a\r\n\nbody\n";
+        let subject = Some("Gr\u{fc}\u{df}e ".repeat(12));
+        let edits = Edits { remove: vec![("X-Spam".into(), 0)], subject, ..Edits::default() };
+        let (_, body) = edits.apply(Head::of(text), Arc::new(Plain(text)));
+        let mut octets = vec![0; usize::try_from(body.size_octets()).unwrap()];
+        let mut at = 0;
+        while at < octets.len() {
+            at += body.read_at(at as u64, &mut octets[at..]).unwrap();
+        }
+        assert_eq!(body.line_feeds(), Some(count_lf(&octets)));
+        let head = octets.strip_suffix(b"Odd: a\r\n\nbody\n").expect("what was not changed is as it was");
+        assert!(count_lf(head) > 1 && !head.contains(&b'\r'), "{:?}", String::from_utf8_lossy(head));
+        let (_, body) = edits.apply(Head::of(text), Arc::new(Bytes::from_static(text)));
+        assert_eq!(body.line_feeds(), None);
+    }
 }

@@ -22,6 +22,7 @@
 //! | [`Policy`], [`Decision`], [`Disposition`] | what follows |
 //! | [`Edits`], [`Edited`] | header changes, and a body that reads as changed |
 //! | [`Quarantine`], [`Held`] | where messages are kept back, and with what |
+//! | [`Teacher`] | what learns from a release |
 //! | [`Notice`] | the message in place of an infected one |
 //! | [`Rules`] | allow and block lists, thresholds, conditions, blocked attachments |
 //! | [`attachment`] | what is attached, by name and by content |
@@ -72,7 +73,7 @@ pub use notice::Notice;
 pub use policy::{
     Decision, Disposition, Exhausted, History, OnFailure, OnSpam, OnTooLarge, OnVirus, Policy, Thresholds,
 };
-pub use quarantine::{Held, HeldFor, Quarantine, QuarantineError};
+pub use quarantine::{Class, Held, HeldFor, Quarantine, QuarantineError, Teacher};
 pub use rules::{Condition, Pattern, PatternError, Rule, Rules};
 pub use traits::{Filter, Health, Kind, Limits, Message, Probe};
 pub use verdict::{Action, Finding, HeaderChange, Ruling, Symbol, Unchecked, Verdict, Why};

@@ -1,10 +1,12 @@
+use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use connectord_mail::{Body, DeliveryId, UnixTime};
 
-use crate::{Answer, Edits};
+use crate::{Answer, Edits, Unchecked};
 
 /// Where messages are kept back until a person says what becomes of them.
 ///
@@ -60,6 +62,19 @@ pub struct Held {
     pub body: Arc<dyn Body>,
 }
 
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("id", &self.id)
+            .field("account", &self.account)
+            .field("reason", &self.reason)
+            .field("answers", &self.answers)
+            .field("edits", &self.edits)
+            .field("size_octets", &self.body.size_octets())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Somebody who would have got a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldFor {
@@ -79,4 +94,23 @@ pub enum QuarantineError {
     /// Anything else.
     #[error("quarantine: {0}")]
     Failed(String),
+}
+
+/// Something that learns from what people say about messages.
+#[async_trait]
+pub trait Teacher: Send + Sync {
+    /// Tells it what a message is; `body` is the whole message, header included. Every wait inside ends at the deadline.
+    ///
+    /// # Errors
+    /// What went wrong, with whether time mends it. One that knows the message already has learnt it.
+    async fn learn(&self, body: Arc<dyn Body>, class: Class, deadline: Instant) -> Result<(), Unchecked>;
+}
+
+/// What a person says a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Wanted.
+    Ham,
+    /// Not wanted.
+    Spam,
 }

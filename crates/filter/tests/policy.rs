@@ -406,3 +406,63 @@ mod octets {
         }
     }
 }
+
+/// A message whose line ends were shortened.
+struct Plain(Bytes);
+
+impl Body for Plain {
+    fn size_octets(&self) -> u64 {
+        self.0.size_octets()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn line_feeds(&self) -> Option<u64> {
+        Some(self.0.iter().filter(|octet| **octet == b'\n').count() as u64)
+    }
+}
+
+#[test]
+fn a_changed_message_with_shortened_line_ends_has_them_all_shortened_and_counts_them() {
+    let message = b"X-Spam: No\nSubject: hi\n there\n\nbody\n";
+    let edits = connectord_filter::Edits {
+        remove: vec![("X-Spam".into(), 0)],
+        subject_prefix: Some(format!("[{}]", "ü".repeat(60))),
+        ..connectord_filter::Edits::default()
+    };
+    let body: Arc<dyn Body> = Arc::new(Plain(Bytes::from_static(message)));
+    let (_, edited) = edits.apply(Head::of(message), body);
+    let mut octets = vec![0; usize::try_from(edited.size_octets()).unwrap()];
+    let mut at = 0;
+    while at < octets.len() {
+        at += edited.read_at(at as u64, &mut octets[at..]).unwrap();
+    }
+    assert!(!octets.contains(&b'\r'), "{}", octets.escape_ascii());
+    let count = octets.iter().filter(|octet| **octet == b'\n').count();
+    assert!(count > 5);
+    assert_eq!(edited.line_feeds(), Some(count as u64));
+}
+
+#[test]
+fn a_message_that_a_person_says_is_no_spam_loses_the_marks_and_keeps_its_trace() {
+    let policy = Policy { on_reject: OnSpam::Quarantine, subject_prefix: Some("[SPAM]".into()), ..Policy::default() };
+    let rewritten = Finding {
+        action: Action::Reject,
+        milli_score: Some(15_000),
+        headers: vec![
+            HeaderChange::Remove { name: "subject".into(), nth: 0 },
+            HeaderChange::Add { name: "Subject".into(), value: "*** offer".into() },
+            HeaderChange::Add { name: "X-Spamd-Bar".into(), value: "+++".into() },
+            HeaderChange::Add { name: "X-Other".into(), value: "1".into() },
+        ],
+        ..Finding::default()
+    };
+    let decision = decide(&policy, &[found("rspamd", Kind::Antispam, rewritten)]);
+    let message = "X-Spam: forged\r\nSubject: offer\r\n\r\nbody\r\n";
+    let decision = Decision { edits: decision.edits.without_marks(), ..decision };
+    let applied = applied(message, &decision);
+    assert!(applied.contains("X-Connectord-Filter: rspamd;") && applied.contains("X-Other: 1\r\n"), "{applied}");
+    assert!(applied.ends_with("Subject: offer\r\n\r\nbody\r\n") && !applied.contains("X-Spam"), "{applied}");
+}

@@ -24,6 +24,7 @@ pub const LEVELS: &[(&str, u8)] = &[
     ("imap", 2),
     ("lmtp", 2),
     ("net", 3),
+    ("process", 3),
     ("stores", 3),
     ("filters", 4),
     ("deliveries", 4),

@@ -10,6 +10,7 @@
 //! | Dovecot 2.3: POP3, IMAP, LMTP with Sieve | [`Dovecot`], [`DovecotOptions`], [`Service`] |
 //! | more POP3 and IMAP servers | [`Mailutils`], [`Cyrus`], [`Courier`] |
 //! | an IMAP server from PyPI | [`Pymap`] |
+//! | Rspamd, clamd, spamd, and DNS zones | [`Rspamd`], [`Clamd`], [`Spamd`], [`Dns`] |
 //! | a dialogue played line by line | [`Script`], [`ScriptServer`] |
 //! | small whole servers with counters and misbehaviour | [`servers::Pop3Server`], [`servers::ImapServer`] |
 //! | cuts, stalls, delays, drips in front of any server | [`FaultProxy`], [`Faults`], [`Fault`], [`Cut`] |
@@ -37,10 +38,12 @@ mod cyrus;
 mod dovecot;
 mod maildir;
 mod mailutils;
+mod private;
 mod process;
 mod proxy;
 mod pypi;
 mod replay;
+mod scanners;
 mod script;
 mod talk;
 mod unpacked;
@@ -53,4 +56,5 @@ pub use mailutils::Mailutils;
 pub use proxy::{Cut, Direction, Fault, FaultProxy, Faults};
 pub use pypi::Pymap;
 pub use replay::replay_corpus;
+pub use scanners::{Clamd, Dns, Rspamd, Spamd};
 pub use script::{Script, ScriptServer};

@@ -205,6 +205,45 @@ impl fmt::Debug for Walk {
     }
 }
 
+/// How one run of a program ended at whose call something happened.
+#[derive(Debug)]
+pub struct Struck {
+    /// The call; nothing when the program ended before.
+    pub point: Option<String>,
+    /// Its exit status; nothing when a signal ended it.
+    pub code: Option<i32>,
+    /// It did not end within two minutes, or within 15 s of SIGTERM.
+    pub hung: bool,
+}
+
+/// Runs any program, of which this happens at the call of this number, from 1. What it says is in the files `stdout` and
+/// `stderr` of its directory.
+///
+/// # Panics
+/// When the program cannot be started or traced.
+pub fn strike(command: &Command, mode: Mode, at: u64) -> Struck {
+    let tracer::Run { point, code, hung, .. } = traced(command, Plan::At(mode, at));
+    Struck { point, code, hung }
+}
+
+/// How many calls of a program, which is left alone, a mode is about.
+///
+/// # Panics
+/// As [`strike`], and when it does not end with exit status 0.
+pub fn count(command: &Command, mode: Mode) -> u64 {
+    let run = traced(command, Plan::Count);
+    assert_eq!(run.code, Some(0), "an undisturbed run failed");
+    run.counts.get(&mode).copied().unwrap_or(0)
+}
+
+/// Traces one run on a thread that has no other children.
+fn traced(command: &Command, plan: Plan) -> tracer::Run {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| tracer::run(command, plan, PATIENCE, GRACE)).join();
+        run.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// What came of one round.
 struct Round {
     /// What was struck; nothing when the program ended before.
@@ -285,7 +324,7 @@ impl Walk {
         let place = self.scene.place();
         let mut command = place.fetch();
         command.arg("one@example.org");
-        let run = self.alone(&command, Plan::Watch);
+        let run = traced(&command, Plan::Watch);
         assert_eq!(run.code, Some(0), "an undisturbed run failed: {}", place.stderr());
         Order::of(&run.deeds)
     }
@@ -294,7 +333,7 @@ impl Walk {
     fn plain_runs(&self) -> Vec<HashMap<Mode, u64>> {
         let count = |_| {
             let place = self.scene.place();
-            let run = self.alone(&place.fetch(), Plan::Count);
+            let run = traced(&place.fetch(), Plan::Count);
             let verdict = place.verdict();
             assert!(
                 run.code == Some(0) && verdict == Verdict::default(),
@@ -307,17 +346,9 @@ impl Walk {
         (0..PLAIN).map(count).collect()
     }
 
-    /// Traces one run on a thread that has no other children.
-    fn alone(&self, command: &Command, plan: Plan) -> tracer::Run {
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| tracer::run(command, plan, PATIENCE, GRACE)).join();
-            run.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
     fn round(&self, mode: Mode, at: u64) -> Round {
         let place = self.scene.place();
-        let struck = self.alone(&place.fetch(), Plan::At(mode, at));
+        let struck = traced(&place.fetch(), Plan::At(mode, at));
         let mut told = vec![format!("struck: exit {:?}\n{}", struck.code, place.stderr())];
         let mut wrong = Vec::new();
         if struck.hung {
@@ -340,7 +371,7 @@ impl Walk {
             // Any other call: the numbers of one round have nothing to do with those of the next.
             let plan =
                 if self.options.twice && again == 0 { Plan::At(Mode::Kill, 1 + at * 7919 % 2000) } else { Plan::Leave };
-            let run = self.alone(&place.fetch(), plan);
+            let run = traced(&place.fetch(), plan);
             told.push(format!("again: exit {:?}, hung {}\n{}", run.code, run.hung, place.stderr()));
             if place.stderr().contains("panicked") {
                 wrong.push("a panic when it ran again".to_owned());

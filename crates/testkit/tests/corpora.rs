@@ -12,6 +12,10 @@ replay!(authentication_results, connectord_mail::fuzzing::authentication_results
 replay!(relay, connectord_mail::fuzzing::relay);
 replay!(attachments, connectord_filter::fuzzing::attachments);
 replay!(edits, connectord_filter::fuzzing::edits);
+replay!(quarantine_file, connectord_quarantine::fuzzing::quarantine_file);
+replay!(rspamd_answer, connectord_filters::fuzzing::rspamd_answer);
+replay!(clamd_reply, connectord_filters::fuzzing::clamd_reply);
+replay!(spamd_reply, connectord_filters::fuzzing::spamd_reply);
 replay!(sasl_challenge, connectord_sasl::fuzzing::challenge);
 replay!(pop3_reply, connectord_pop3::fuzzing::reply);
 replay!(pop3_session, connectord_pop3::fuzzing::session);

@@ -8,7 +8,7 @@
 //! | [`Machine`], [`Step`] | the contract between a session and whoever moves its octets |
 //! | [`Inbox`] | received octets with bounded line and literal framing |
 //! | [`dot::Unstuffer`], [`dot::stuff`] | the end-of-data convention of POP3, SMTP and LMTP, by blocks |
-//! | [`Security`], [`Endpoint`] | where to connect and what must be encrypted |
+//! | [`Security`], [`Endpoint`], [`Address`] | where to connect and what must be encrypted |
 //! | [`Secret`] | octets that no `Debug`, log line or error can show |
 //! | [`Escaped`] | a peer's octets made inert for logs and terminals |
 //! | [`Blame`] | whose fault an error is |
@@ -48,6 +48,7 @@
 //! assert_eq!(hello.poll(now), Ok(Step::Event(Bytes::from_static(b"+OK ready"))));
 //! ```
 
+mod address;
 mod blame;
 pub mod dot;
 mod endpoint;
@@ -58,6 +59,7 @@ mod inbox;
 mod machine;
 mod secret;
 
+pub use address::{Address, AddressError};
 pub use blame::Blame;
 pub use endpoint::{Endpoint, EndpointError, Security};
 pub use escape::Escaped;

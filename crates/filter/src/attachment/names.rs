@@ -139,7 +139,7 @@ pub(super) fn parameter(value: &[u8], name: &str) -> Option<String> {
     let plain_only = pieces.iter().all(|(number, ..)| *number == usize::MAX);
     if plain_only {
         let (.., value) = pieces.into_iter().next()?;
-        return Some(words(&String::from_utf8_lossy(&value)));
+        return Some(decode_words(&String::from_utf8_lossy(&value)));
     }
     pieces.retain(|(number, ..)| *number != usize::MAX);
     pieces.sort_by_key(|(number, ..)| *number);
@@ -227,8 +227,10 @@ fn percent(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Encoded words (RFC 2047) decoded; other charsets than UTF-8 keep their ASCII, which is what an extension is.
-fn words(text: &str) -> String {
+/// A field's value with its encoded words (RFC 2047) decoded; of other charsets than UTF-8 only the ASCII is kept.
+///
+/// What comes out may have any characters in it: it is escaped where it is shown.
+pub fn decode_words(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("=?") {

@@ -2,22 +2,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use connectord_wire::{Endpoint, EndpointError};
+use crate::{Endpoint, EndpointError};
 
-/// Where an LMTP server listens: `unix:/run/dovecot/lmtp`, `127.0.0.1:24`, `mail.example.org:24`.
+/// Where a server on this or a near machine listens: `unix:/run/dovecot/lmtp`, `127.0.0.1:24`, `mail.example.org:24`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LmtpAddress {
+pub enum Address {
     /// A Unix socket, by its absolute path.
     Unix(PathBuf),
     /// Host and TCP port.
     Tcp(Endpoint),
 }
 
-/// Why a text is no [`LmtpAddress`].
+/// Why a text is no [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum LmtpAddressError {
+pub enum AddressError {
     /// `unix:` without an absolute path.
     #[error("expected an absolute path behind unix:")]
     Path,
@@ -26,19 +25,19 @@ pub enum LmtpAddressError {
     Endpoint(EndpointError),
 }
 
-impl FromStr for LmtpAddress {
-    type Err = LmtpAddressError;
+impl FromStr for Address {
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, LmtpAddressError> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') && !path.contains('\0') => Ok(Self::Unix(path.into())),
-            Some(_) => Err(LmtpAddressError::Path),
-            None => text.parse().map(Self::Tcp).map_err(LmtpAddressError::Endpoint),
+            Some(_) => Err(AddressError::Path),
+            None => text.parse().map(Self::Tcp).map_err(AddressError::Endpoint),
         }
     }
 }
 
-impl fmt::Display for LmtpAddress {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -54,9 +53,9 @@ mod tests {
     #[test]
     fn an_address_is_a_socket_or_a_host_with_a_port() {
         for text in ["unix:/run/dovecot/lmtp", "127.0.0.1:24", "[::1]:24", "mail.example.org:24"] {
-            assert_eq!(text.parse::<LmtpAddress>().map(|a| a.to_string()), Ok(text.to_owned()));
+            assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(text.to_owned()));
         }
-        assert_eq!("unix:run/lmtp".parse::<LmtpAddress>(), Err(LmtpAddressError::Path));
-        assert_eq!("localhost".parse::<LmtpAddress>(), Err(LmtpAddressError::Endpoint(EndpointError::Port)));
+        assert_eq!("unix:run/lmtp".parse::<Address>(), Err(AddressError::Path));
+        assert_eq!("localhost".parse::<Address>(), Err(AddressError::Endpoint(EndpointError::Port)));
     }
 }

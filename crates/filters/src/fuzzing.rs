@@ -1,0 +1,36 @@
+//! Properties of this crate, as plain functions: the fuzz targets call them, and so does the replay of the corpora.
+
+use crate::{clamav, rspamd, spamassassin};
+
+/// Any octets are an answer of Rspamd or are not, and what is taken of one is bounded and inert.
+pub fn rspamd_answer(data: &[u8]) {
+    let Ok(finding) = rspamd::parse(data) else { return };
+    assert!(finding.symbols.len() <= 200 && finding.headers.len() <= 100);
+    assert!(finding.viruses.is_empty() && finding.ruling.is_none());
+    let names = finding.symbols.iter().map(|symbol| &symbol.name);
+    assert!(names.chain(&finding.text).all(|text| is_inert(text)));
+}
+
+/// Any octets are a reply of clamd or are not; one that is cut anywhere is never "clean".
+pub fn clamd_reply(data: &[u8]) {
+    if let Ok(clamav::Reply::Infected(viruses)) = clamav::Reply::parse(data) {
+        assert!(!viruses.is_empty() && viruses.len() <= 100 && viruses.iter().all(|virus| is_inert(virus)));
+    }
+    if let Some((last, rest)) = data.split_last()
+        && !matches!(rest.last(), None | Some(0 | b'\n'))
+        && matches!(last, 0 | b'\n')
+    {
+        assert!(clamav::Reply::parse(rest).is_err());
+    }
+}
+
+/// Any octets are a reply of spamd or are not; what is taken of one is bounded and inert.
+pub fn spamd_reply(data: &[u8]) {
+    if let Ok(spamassassin::Reply::Judged { rules, .. }) = spamassassin::Reply::parse(data) {
+        assert!(rules.len() <= 200 && rules.iter().all(|rule| is_inert(rule)));
+    }
+}
+
+fn is_inert(text: &str) -> bool {
+    text.len() < 4096 && !text.chars().any(char::is_control)
+}
