@@ -77,9 +77,9 @@ pub struct Account {
     pub oversize: Oversize,
     /// Whether retrieved messages are marked \Seen; default no.
     pub mark_seen: bool,
-    /// Whether antispam filters run; default: when one is configured.
+    /// Whether antispam filters run; `None`: as the site has it.
     pub antispam: Option<bool>,
-    /// Whether antivirus filters run; default: when one is configured.
+    /// Whether antivirus filters run; `None`: as the site has it.
     pub antivirus: Option<bool>,
     /// PEM file of further trusted certificate authorities.
     pub ca_file: Option<PathBuf>,
@@ -87,8 +87,9 @@ pub struct Account {
     pub pins: Vec<String>,
     /// The way to the server, when it is not direct.
     pub proxy: Option<ProxySettings>,
-    /// Domains of the hosts whose Received fields are believed.
-    pub trusted_relays: Vec<String>,
+    /// Whose Received fields are believed: names of known providers, domains, addresses and ranges of addresses; `None`:
+    /// what is known of the provider of the server, if anything.
+    pub trusted_relays: Option<Vec<String>>,
     /// POP3: after how many removals a session ends and a new one begins, so that a cut line loses few of them;
     /// IMAP: after how many an EXPUNGE is sent. Default 500, at least 1.
     pub removals_per_session: u32,
@@ -126,7 +127,7 @@ impl Account {
             ca_file: None,
             pins: Vec::new(),
             proxy: None,
-            trusted_relays: Vec::new(),
+            trusted_relays: None,
             removals_per_session: 500,
             connections: None,
             initial_response: true,
@@ -149,6 +150,13 @@ pub enum CredentialSource {
     Environment(String),
     /// A client certificate through SASL EXTERNAL.
     External,
+    /// Kept in the state, sealed, and opened at each login.
+    Sealed {
+        /// The number of the account that it was sealed for.
+        account: i64,
+        /// The record.
+        record: Vec<u8>,
+    },
 }
 
 /// When an account is checked.

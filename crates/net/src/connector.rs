@@ -30,6 +30,26 @@ struct Shared {
     dial: Option<Box<Dial>>,
 }
 
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// The name of the server, or of its proxy, has so many addresses that are to be tried.
+    Resolved {
+        /// How many.
+        addresses: usize,
+    },
+    /// One of them has answered.
+    Connected {
+        /// Which; `None` when the system does not say.
+        address: Option<SocketAddr>,
+    },
+    /// TLS is on, from the start. It is not told of STARTTLS.
+    Secured {
+        /// `TLSv1.3` or `TLSv1.2`.
+        version: &'static str,
+    },
+}
+
 type Dial = dyn Fn(&Endpoint) -> io::Result<DuplexStream> + Send + Sync;
 
 impl Default for Connector {
@@ -79,6 +99,14 @@ impl Connector {
     /// # Errors
     /// Every variant but [`Error::Session`].
     pub async fn connect(&self, route: &Route) -> Result<Stream, Error> {
+        self.connect_watched(route, &|_| {}).await
+    }
+
+    /// As [`Connector::connect`], and tells `watch` how far it has come; it must return at once.
+    ///
+    /// # Errors
+    /// Every variant but [`Error::Session`].
+    pub async fn connect_watched(&self, route: &Route, watch: &(dyn Fn(Milestone) + Sync)) -> Result<Stream, Error> {
         let peer = route.endpoint.to_string();
         let deadline = Deadline::new(&peer, &route.timeouts);
         // First, so that a mistake in the settings costs no connection.
@@ -91,7 +119,7 @@ impl Connector {
             }
         };
         let stream = match &self.0.dial {
-            None => self.reach(route, &peer, &deadline).await?,
+            None => self.reach(route, &peer, &deadline, watch).await?,
             Some(dial) => {
                 let stream = dial(&route.endpoint).map_err(|error| {
                     let address = SocketAddr::from(([0, 0, 0, 0], route.endpoint.port()));
@@ -104,7 +132,12 @@ impl Connector {
             None => Ok(stream),
             Some(upgrade) if route.security == Security::StartTls => Ok(stream.prepared(upgrade)),
             Some(upgrade) => {
-                deadline.within("starting TLS", stream.prepared(upgrade).start_tls(&route.timeouts)).await?
+                let during = "starting TLS";
+                let stream = deadline.within(during, stream.prepared(upgrade).start_tls(&route.timeouts)).await??;
+                if let Some(tls) = stream.tls() {
+                    watch(Milestone::Secured { version: tls.version });
+                }
+                Ok(stream)
             }
         }
     }
@@ -126,10 +159,17 @@ impl Connector {
     }
 
     /// Up to the server or through its proxy, without TLS.
-    async fn reach(&self, route: &Route, peer: &str, deadline: &Deadline<'_>) -> Result<Stream, Error> {
+    async fn reach(
+        &self,
+        route: &Route,
+        peer: &str,
+        deadline: &Deadline<'_>,
+        watch: &(dyn Fn(Milestone) + Sync),
+    ) -> Result<Stream, Error> {
         let first_hop = route.proxy.as_ref().map_or(&route.endpoint, |proxy| proxy.endpoint());
-        let socket = self.dial(first_hop, route, deadline).await?;
+        let socket = self.dial(first_hop, route, deadline, watch).await?;
         let address = socket.peer_addr().ok();
+        watch(Milestone::Connected { address });
         let (socket, greeting) = match &route.proxy {
             None => (socket, Bytes::new()),
             Some(proxy) => deadline
@@ -140,10 +180,22 @@ impl Connector {
         Ok(Stream::plain(Transport::new(Socket::Tcp(socket), greeting), peer.to_owned(), address))
     }
 
-    async fn dial(&self, hop: &Endpoint, route: &Route, deadline: &Deadline<'_>) -> Result<TcpStream, Error> {
+    async fn dial(
+        &self,
+        hop: &Endpoint,
+        route: &Route,
+        deadline: &Deadline<'_>,
+        watch: &(dyn Fn(Milestone) + Sync),
+    ) -> Result<TcpStream, Error> {
         let resolve = |problem| Error::Resolve { host: hop.host().to_owned(), problem };
         let addresses =
             deadline.within("resolving the host name", self.0.resolver.resolve(hop.host())).await?.map_err(resolve)?;
+        // The address counts, not the name, and it is not looked up again.
+        let (addresses, refused): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|address| route.reach.allows(*address));
+        if let ([], Some(address)) = (addresses.as_slice(), refused.first()) {
+            return Err(resolve(ResolveProblem::OutOfReach { address: *address }));
+        }
         let addresses: Vec<_> = addresses
             .into_iter()
             .filter(|address| route.local_address.is_none_or(|local| local.is_ipv4() == address.is_ipv4()))
@@ -152,6 +204,7 @@ impl Connector {
         if addresses.is_empty() {
             return Err(resolve(ResolveProblem::OtherFamily));
         }
+        watch(Milestone::Resolved { addresses: addresses.len() });
         let mut attempts = Vec::new();
         let dialled = eyeballs::dial(addresses, route.local_address, &mut attempts);
         let dialled = deadline.within("connecting", dialled).await?;

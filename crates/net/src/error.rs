@@ -149,6 +149,12 @@ pub enum ResolveProblem {
         /// How many.
         waiting: usize,
     },
+    /// It may not be connected to ([`Route::reach`](crate::Route::reach)).
+    #[error("it is {address}, and accounts like this one do not connect there")]
+    OutOfReach {
+        /// One of its addresses.
+        address: std::net::IpAddr,
+    },
     /// There are addresses, but none of the family of our configured local address.
     #[error("no address of the local address' family")]
     OtherFamily,

@@ -21,15 +21,17 @@ mod eyeballs;
 #[doc(hidden)]
 pub mod fuzzing;
 mod proxy;
+mod reach;
 mod resolver;
 mod route;
 mod stream;
 mod tls;
 mod trace;
 
-pub use connector::Connector;
+pub use connector::{Connector, Milestone};
 pub use driver::Driver;
 pub use error::{Attempt, Error, ProxyProblem, ResolveProblem, Wait};
+pub use reach::{Network, NetworkError, Reach};
 pub use resolver::{Lookup, Resolver, ResolverLimits};
 pub use route::{Pin, PinError, Proxy, ProxyAuth, Route, Timeouts, TlsSettings, TlsVersion};
 pub use rustls::pki_types::CertificateDer;

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use connectord_wire::{Endpoint, Secret, Security};
 use rustls::pki_types::CertificateDer;
 
+use crate::Reach;
+
 /// Where to connect, and how.
 ///
 /// ```
@@ -31,6 +33,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// From which of our addresses; servers are then tried only by addresses of its family. Default any.
     pub local_address: Option<IpAddr>,
+    /// Which addresses may be connected to, the server's or the proxy's; default all.
+    pub reach: Reach,
 }
 
 impl Route {
@@ -43,6 +47,7 @@ impl Route {
             proxy: None,
             timeouts: Timeouts::default(),
             local_address: None,
+            reach: Reach::Anywhere,
         }
     }
 }
