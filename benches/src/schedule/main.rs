@@ -17,9 +17,10 @@ use async_trait::async_trait;
 use connectord_account::{Account, Check, Protocol};
 use connectord_delivery::{BatchLimits, Delivery, Parcel, Prepared, Presence, RecallRow, Recalled, Recipient};
 use connectord_engine::{
-    Ambiguous, Clock, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
+    Ambiguous, Clock, Filters, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
 };
-use connectord_mail::UnixTime;
+use connectord_filter::Policy;
+use connectord_mail::{Relays, UnixTime};
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
 use connectord_wire::{Endpoint, Security};
@@ -220,6 +221,7 @@ fn site(seconds: &Arc<Seconds>, directory: &std::path::Path) -> Arc<Site> {
         logins: Logins::default(),
         users: Arc::new(Everybody),
         observer: Arc::clone(seconds) as Arc<dyn Observer>,
+        filters: Filters::none(),
     })
 }
 
@@ -239,6 +241,8 @@ fn job(number: usize, refusing: bool) -> Job {
         delivery: nowhere(),
         recipients: vec![Recipient { user: name.clone(), address: name }],
         ambiguous: Ambiguous::Redeliver,
+        policy: Policy::default(),
+        relays: Relays::default(),
     }
 }
 

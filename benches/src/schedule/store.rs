@@ -10,7 +10,7 @@ use connectord_account::{Entry, Key};
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
 };
 
 #[derive(Default)]
@@ -140,6 +140,10 @@ impl Store for Accounts {
         _: &str,
         _: UnixTime,
     ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn put_off(&self, _: &Lease, _: &[PutOff], _: UnixTime) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -29,13 +29,13 @@ pub(crate) use self::kept::{Kept, Wake};
 use self::line::{Access, Connection};
 use self::listing::listing_is_due;
 use self::retrieve::beside;
-use crate::Progress;
 use crate::login::log_in;
 use crate::mailbox::believe_absence;
 use crate::pipeline::{Pipeline, Queue};
 use crate::quiet::still_quiet;
 use crate::run::Run;
 use crate::trouble::RunError;
+use crate::{Job, Progress};
 
 /// How long the server may take to read LOGOUT.
 const LOGOUT_WITHIN: Duration = Duration::from_secs(5);
@@ -109,19 +109,23 @@ async fn dial(run: &Run<'_>) -> Result<Connection, RunError> {
 
 /// A connection that is not logged in.
 async fn reach(run: &Run<'_>) -> Result<Connection, RunError> {
+    run.or_stop(Driver::connect(&run.site.connector, &run.route(), session(run.job))).await
+}
+
+/// A session as this account has it.
+pub(crate) fn session(job: &Job) -> Session {
     let mut options = Options::default();
-    options.security = run.job.account.security;
+    options.security = job.account.security;
     // NetEase (163.com, 126.com, 2021) opens no mailbox for who does not say who it is.
     options.id = vec![
         ("name".to_owned(), "connectord".to_owned()),
         ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ];
-    let machine = Session::new(options);
-    run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await
+    Session::new(options)
 }
 
 async fn enter(run: &Run<'_>, driver: &mut Connection) -> Result<(), RunError> {
-    run.or_stop(log_in(driver, run.site, run.job)).await
+    run.or_stop(log_in(driver, &run.site.logins, run.site.clock.now(), run.job)).await
 }
 
 /// LOGOUT, as a courtesy: everything is settled, and nothing depends on the answer (RFC 9051 §6.1.3), so it is not waited

@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use connectord_account::Account;
 use connectord_delivery::{Delivery, Recipient};
+use connectord_filter::Policy;
+use connectord_mail::Relays;
 use connectord_net::Route;
 use connectord_sasl::Credentials;
 
@@ -22,6 +24,10 @@ pub struct Job {
     pub recipients: Vec<Recipient>,
     /// What becomes of a message of which nobody knows whether it arrived.
     pub ambiguous: Ambiguous,
+    /// What becomes of what the site's filters find.
+    pub policy: Policy,
+    /// Whose Received fields are believed, when the envelope is recovered for the filters; the default believes nobody.
+    pub relays: Relays,
 }
 
 /// What becomes of a message whose delivery was cut short when it may have arrived, where the destination cannot be asked.

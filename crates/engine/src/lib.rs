@@ -17,6 +17,7 @@
 //! | prepare, commit, complete, commit | `pipeline` |
 //! | after a crash | `recover` |
 //! | what a failure means | `trouble` |
+//! | a test of the way, step by step | `trial` |
 
 //!
 //! # One account, once
@@ -27,7 +28,7 @@
 //! use connectord_account::{Account, Protocol};
 //! use connectord_delivery::{Failure, Presence, Recipient};
 //! use connectord_deliveries::maildir::{Maildir, Options};
-//! use connectord_engine::{Clock, Job, Logins, Mode, Quiet, Site, Spool, Users, run};
+//! use connectord_engine::{Clock, Filters, Job, Logins, Mode, Quiet, Site, Spool, Users, run};
 //! use connectord_net::{Connector, Route};
 //! use connectord_sasl::{Credential, StaticCredentials};
 //! use connectord_store::memory::MemoryStore;
@@ -57,6 +58,7 @@
 //!     logins: Logins::default(),
 //!     users: Arc::new(AskDestination),
 //!     observer: Arc::new(Quiet),
+//!     filters: Filters::none(),
 //! };
 //! let endpoint: connectord_wire::Endpoint = server.address().to_string().parse()?;
 //! let mut account = Account::new("ann@example.org", Protocol::Imap, endpoint.clone(), "ann");
@@ -70,6 +72,8 @@
 //!     delivery: Arc::new(Maildir::new(Options::new(maildir, "example"))),
 //!     recipients: vec![Recipient { user: "ann".into(), address: "ann".into() }],
 //!     ambiguous: connectord_engine::Ambiguous::Redeliver,
+//!     policy: connectord_filter::Policy::default(),
+//!     relays: connectord_mail::Relays::default(),
 //! };
 //! let (_switch, stop) = tokio::sync::watch::channel(false);
 //! let report = run(&site, &job, Mode::default(), stop).await;
@@ -82,6 +86,8 @@
 #![allow(clippy::result_large_err, reason = "a check ends with at most one error")]
 
 mod change;
+mod filters;
+mod headers;
 mod host;
 mod imap;
 mod job;
@@ -100,9 +106,12 @@ mod site;
 mod skim;
 mod spool;
 mod tally;
+mod trial;
 mod trouble;
 
 pub use change::{Change, ChangeKind};
+pub use filters::Filters;
+pub use headers::headers;
 pub use job::{Ambiguous, Job};
 pub use login::LoginRefusal;
 pub use logins::Logins;
@@ -112,4 +121,5 @@ pub use run::{Mode, Report, run};
 pub use schedule::{Limits, Scheduler};
 pub use site::{Clock, Site, Users};
 pub use spool::Spool;
+pub use trial::{Trial, TrialOutcome, TrialStep, trial};
 pub use trouble::{Cause, Exit, RunError, Scope, Trouble, chain};

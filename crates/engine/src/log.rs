@@ -30,17 +30,20 @@ pub(crate) struct MessageLine<'a> {
     pub(crate) attempt: u32,
     pub(crate) delay_ms: u64,
     pub(crate) detail: &'a str,
+    /// What filters made of it; empty when nothing is to be said.
+    pub(crate) verdict: &'a str,
 }
 
 impl MessageLine<'_> {
     pub(crate) fn write(&self) {
         let Self { account, server, id, dsn, status, attempt, delay_ms, size, relay, .. } = self;
+        let verdict = (!self.verdict.is_empty()).then(|| tracing::field::display(Escaped::text(self.verdict)));
         info!(
             target: TARGET,
             account, server, mailbox = %Escaped::text(self.mailbox), uid = %self.on_server,
             message_id = %self.message_id, spool_id = %id, size, from = %Escaped::text(self.from),
-            to = %Escaped::text(&self.to.user), relay, dsn = %dsn, status, attempt, delay_ms, detail = %Escaped::text(self.detail),
-            "delivery"
+            to = %Escaped::text(&self.to.user), relay, dsn = %dsn, status, attempt, delay_ms, verdict,
+            detail = %Escaped::text(self.detail), "delivery"
         );
     }
 }
@@ -58,12 +61,13 @@ pub(crate) fn discarded(account: &str, server: &str, row: &ParkedRow) {
 /// How one check of one account went.
 pub(crate) fn run(account: &str, server: &str, report: &Report) {
     let Report { listed, retrieved, delivered, deferred, parked, removed, repeated, duration, .. } = report;
+    let Report { quarantined, discarded, unchecked, spam, .. } = report;
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let error = report.error.as_ref().map(ToString::to_string).unwrap_or_default();
     let status = if report.error.is_some() { "failed" } else { "done" };
     info!(
         target: TARGET,
-        account, server, listed, retrieved, delivered, deferred, parked, removed, repeated, duration_ms, status,
-        error = %error, "run"
+        account, server, listed, retrieved, delivered, deferred, parked, removed, repeated, quarantined, discarded,
+        unchecked, spam, duration_ms, status, error = %error, "run"
     );
 }

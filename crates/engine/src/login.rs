@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use connectord_mail::UnixTime;
 use connectord_net as net;
 use connectord_sasl::{ChannelBinding, Credential, Exchange, ExchangeOptions, Mechanism, Policy, Protection, choose};
 use connectord_store::Hold;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::logins::{Strength, Way};
 use crate::trouble::{Cause, Exit, RunError, Scope, Trouble, Wait, suggested_pause};
-use crate::{Job, Site};
+use crate::{Job, Logins};
 
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,7 +244,39 @@ struct Refused {
     proved: bool,
 }
 
-/// Logs in over a connection that has just been made.
+/// Logs in over a connection that has just been made: waits for the [`offer`], and [`enter`]s by it.
+pub(crate) async fn log_in<M>(
+    driver: &mut net::Driver<M>,
+    logins: &Logins,
+    now: UnixTime,
+    job: &Job,
+) -> Result<(), RunError>
+where
+    M: LoginMachine,
+    RunError: From<net::Error<M::Error>>,
+{
+    match offer(driver).await? {
+        Some(offer) => enter(driver, logins, now, job, offer).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits until the server wants to know who we are; `None` when it does not.
+pub(crate) async fn offer<M>(driver: &mut net::Driver<M>) -> Result<Option<Offer>, RunError>
+where
+    M: LoginMachine,
+    RunError: From<net::Error<M::Error>>,
+{
+    loop {
+        match M::step(driver.next().await?) {
+            LoginStep::Offered(offer) => return Ok(Some(offer)),
+            LoginStep::LoggedIn => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+/// Logs in by what the server offers.
 ///
 /// At most two proofs are shown: a second one with a new credential if the source has one after the refusal, else by the
 /// next way. More would lock the mailbox.
@@ -254,23 +287,22 @@ struct Refused {
 ///   they store no SCRAM secret (Dovecot with hashed passwords), and refuse before there is a proof.
 ///
 /// [`Logins`](crate::Logins) knows then what to begin with the next time.
-pub(crate) async fn log_in<M>(driver: &mut net::Driver<M>, site: &Site, job: &Job) -> Result<(), RunError>
+pub(crate) async fn enter<M>(
+    driver: &mut net::Driver<M>,
+    logins: &Logins,
+    now: UnixTime,
+    job: &Job,
+    offer: Offer,
+) -> Result<(), RunError>
 where
     M: LoginMachine,
     RunError: From<net::Error<M::Error>>,
 {
-    let offer = loop {
-        match M::step(driver.next().await?) {
-            LoginStep::Offered(offer) => break offer,
-            LoginStep::LoggedIn => return Ok(()),
-            _ => {}
-        }
-    };
     let (account, server) = (job.address(), job.server());
     let mut credential = job.credentials.credential(None).await?;
     let mut ways = ways(&offer, &credential, driver.tls(), job)?;
     let strongest = ways[0].name();
-    if site.logins.order(account, &server, site.clock.now(), &mut ways) {
+    if logins.order(account, &server, now, &mut ways) {
         warn!(account, server, strongest, "the server offers weaker logins than before");
     }
     let mut first_refusal: Option<LoginRefusal> = None;
@@ -279,7 +311,7 @@ where
         let way = ways.remove(0);
         let Some(Refused { refusal, proved }) = attempt(driver, way, &credential, job, &offer).await? else {
             if let Some(refused) = stronger.filter(|refused| *refused != way) {
-                site.logins.led_in(account, way, site.clock.now());
+                logins.led_in(account, way, now);
                 info!(
                     account,
                     server,
@@ -290,7 +322,7 @@ where
             }
             return Ok(());
         };
-        site.logins.refused(account, way);
+        logins.refused(account, way);
         if !refusal.is_credentials() || (proved && first_refusal.is_some()) {
             return Err(RunError::Login { server, refusal: first_refusal.unwrap_or(refusal) });
         }

@@ -41,6 +41,10 @@ pub enum Progress<'a> {
     Deferred,
     /// A message was parked.
     Parked,
+    /// A message was kept back in the quarantine.
+    Quarantined,
+    /// A message was discarded, as the configuration says.
+    Discarded,
     /// Remote copies were removed.
     Removed(u64),
     /// The server is waited on for new mail.

@@ -2,28 +2,34 @@
 //!
 //! It runs beside the retrieval, joined to it by a bounded channel. A batch is what came while the last one was on its
 //! way, and where more is on the line, what comes in the next moment; the last message, and a lone one, wait for nobody.
+//!
+//! Where an account's policy asks filters, they look at messages between the two (`filter`), and those that are not to be
+//! delivered as they came are kept back, discarded or put off first (`hold`).
 
-use std::collections::{HashMap, HashSet};
+pub(crate) mod fate;
+mod filter;
+mod hold;
+mod incoming;
+mod outcome;
+
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use connectord_account::Key;
-use connectord_delivery::{BatchLimits, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Recipient};
-use connectord_mail::{Body, DeliveryId, Envelope, Fingerprint, Head, Identity, Trace, UnixTime, head};
-use connectord_store::{Begin, DeliveryRow, MailboxRow, Mark, MessageName, MessageRef, Settle, Settled, Step};
-use connectord_wire::Escaped;
+use connectord_delivery::{BatchLimits, Failure, Note, Parcel, Prepared, Recipient};
+use connectord_mail::{Body, DeliveryId, Fingerprint, Trace, UnixTime};
+use connectord_store::{DeliveryRow, Mark, MessageRef, Step};
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
-use crate::log::MessageLine;
-use crate::mailbox::Wanted;
+use self::fate::{Fate, QUARANTINE};
+use self::filter::Stage;
+pub(crate) use self::incoming::{Incoming, name_of};
+use self::outcome::Owner;
 use crate::run::{Run, stopped};
-use crate::spool::Collected;
-use crate::trouble::{MAX_ATTEMPTS, RunError, after_delivery, after_doubt, stops_the_run};
-use crate::{Progress, site};
+use crate::trouble::RunError;
 
 /// Messages that may wait between retrieval and delivery.
 const QUEUE: usize = 256;
@@ -75,86 +81,6 @@ impl Queue {
     }
 }
 
-/// A message that was retrieved whole.
-pub(crate) struct Incoming {
-    pub(crate) message: MessageRef,
-    pub(crate) mailbox: String,
-    pub(crate) attempt: u32,
-    /// A person wants it delivered whatever speaks against it.
-    pub(crate) anyway: bool,
-    /// What is known of the message that its header says it is, since the server gave it another name.
-    pub(crate) adopted: Option<Fingerprint>,
-    /// Nothing is known of the mailbox: the state may have been lost, so the destination looks before it writes.
-    pub(crate) look_first: bool,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) arrived_at: Option<UnixTime>,
-    pub(crate) reverse_path: Option<String>,
-    pub(crate) name: MessageName,
-    pub(crate) loops: usize,
-    pub(crate) id: DeliveryId,
-    /// Until the parcels have it.
-    body: Option<Arc<dyn Body>>,
-    pub(crate) size_octets: u64,
-    pub(crate) began: Instant,
-    /// Another one was asked for on the same connection.
-    pub(crate) more: bool,
-    room: Option<OwnedSemaphorePermit>,
-}
-
-impl Incoming {
-    /// Reads what is needed from the header.
-    #[allow(clippy::too_many_arguments, reason = "called by the two protocols only")]
-    pub(crate) fn new(
-        run: &Run<'_>,
-        mailbox: &MailboxRow,
-        key: Key,
-        wanted: Wanted,
-        on_server: String,
-        arrived_at: Option<UnixTime>,
-        collected: Collected,
-    ) -> Self {
-        let header = Head::of(&collected.head);
-        let envelope = Envelope::recover(header);
-        let Wanted { generation, attempt, anyway, adopted, .. } = wanted;
-        let identity = Identity {
-            account: run.job.address(),
-            mailbox: &mailbox.name,
-            uid_validity: mailbox.uid_validity,
-            key: &key.octets(),
-            generation,
-        };
-        Self {
-            message: MessageRef { mailbox: mailbox.id, key, generation },
-            mailbox: mailbox.name.clone(),
-            attempt,
-            anyway,
-            adopted,
-            look_first: mailbox.first_listed.is_none(),
-            fingerprint: collected.seen.fingerprint,
-            arrived_at: arrived_at.or(envelope.received_at),
-            reverse_path: envelope.reverse_path,
-            name: name_of(header, on_server),
-            loops: connectord_mail::loops(header, run.job.address()),
-            id: DeliveryId::new(identity),
-            size_octets: collected.size_octets,
-            body: Some(collected.body),
-            began: Instant::now(),
-            more: false,
-            room: None,
-        }
-    }
-}
-
-/// What people recognise a message by.
-pub(crate) fn name_of(header: Head<'_>, on_server: String) -> MessageName {
-    let shown = |field: &str| {
-        let field = header.fields().find(|f: &head::Field<'_>| f.is(field));
-        let value = field.map(|field| field.unfolded()).unwrap_or_default();
-        Escaped(&value[..value.len().min(200)]).to_string()
-    };
-    MessageName { on_server, message_id: shown("Message-ID"), from: shown("From"), subject: shown("Subject") }
-}
-
 /// Delivers what the retrieval sends, until the channel is closed.
 pub(crate) struct Pipeline<'a> {
     run: &'a Run<'a>,
@@ -190,7 +116,7 @@ impl<'a> Pipeline<'a> {
         let delivery = async {
             tokio::select! {
                 biased;
-                delivered = self.deliver(queue) => delivered,
+                delivered = self.filter_and_deliver(queue) => delivered,
                 () = async { stopped(&mut stop).await; tokio::time::sleep(GRACE).await } => Err(RunError::Stopped),
             }
         };
@@ -202,6 +128,21 @@ impl<'a> Pipeline<'a> {
         };
         delivery.await?;
         retrieved
+    }
+
+    /// Delivers what filters let pass; what has passed is delivered though a filter fails at another message.
+    async fn filter_and_deliver(&self, queue: mpsc::Receiver<Item>) -> Result<(), RunError> {
+        let Some(stage) = Stage::wanted(self.run) else { return self.deliver(queue).await };
+        let (decided, passed) = mpsc::channel(QUEUE);
+        let (filtering, delivering) = (stage.run(queue, decided), self.deliver(passed));
+        tokio::pin!(filtering, delivering);
+        let filtered = tokio::select! {
+            biased;
+            delivered = &mut delivering => return delivered,
+            filtered = &mut filtering => filtered,
+        };
+        delivering.await?;
+        filtered
     }
 
     /// Delivers batch after batch, until the queue is dropped. Where the destination can have two at once, the next one is
@@ -218,10 +159,15 @@ impl<'a> Pipeline<'a> {
             };
             let Some(first) = first else { break };
             let gathered = before.beside(async { Ok(self.gather(first, &mut queue).await) }).await?;
-            let Batch { messages, left, flush } = gathered;
+            let Batch { mut messages, left, flush } = gathered;
             next = left;
             if *self.run.stop.borrow() && stopping.get_or_insert_with(Instant::now).elapsed() > LAST_BATCH {
                 return Err(RunError::Stopped);
+            }
+            before.beside(self.tell_apart(&messages)).await?;
+            if messages.iter().any(|message| message.fate.is_not_delivery()) {
+                before.end().await?;
+                messages = self.carry_out(messages).await?;
             }
             if !messages.is_empty() {
                 if self.limits.at_once < 2 {
@@ -281,20 +227,22 @@ impl<'a> Pipeline<'a> {
         let now = run.site.clock.now();
         // A long retrieval must not fill the disk that had room when it began.
         run.has_room().await?;
-        self.tell_apart(&batch).await?;
         if batch.iter().any(|message| message.look_first) {
             self.look().await;
         }
         let mut looping = Vec::new();
         let mut sending = Vec::with_capacity(batch.len());
         for message in batch {
-            if message.loops >= MAX_LOOPS && !message.anyway { looping.push(message) } else { sending.push(message) }
+            let told = matches!(message.fate, Fate::Tell(_));
+            if message.loops >= MAX_LOOPS && !message.anyway && !told {
+                looping.push(message)
+            } else {
+                sending.push(message)
+            }
         }
         for message in looping {
             let reason = format!("mail loop: this account has delivered it {} times", message.loops);
-            let (print, size) = (Some(message.fingerprint), message.size_octets);
-            run.site.store.park(run.lease, message.message, &message.name, print, size, &reason, now).await?;
-            run.tally.parked(run, &reason);
+            self.park(&message, &reason).await?;
         }
         if sending.is_empty() {
             return Ok(None);
@@ -308,9 +256,9 @@ impl<'a> Pipeline<'a> {
             let body = message.body.take().expect("a message is prepared once");
             let known = run.known_deliveries(message.message);
             for recipient in &run.job.recipients {
-                let attempt = match self.earlier(&known, recipient) {
-                    Earlier::Settled => continue,
-                    Earlier::Uncertain(attempts) => attempts + 1,
+                let attempt = match (self.earlier(&known, recipient), &message.fate) {
+                    (Earlier::Uncertain(attempts), _) | (Earlier::NoticeDue(attempts), Fate::Tell(_)) => attempts + 1,
+                    (Earlier::Settled | Earlier::NoticeDue(_), _) => continue,
                 };
                 parcels.push(self.parcel(message, &body, recipient, attempt, now));
                 owners.push(Owner { index, recipient: recipient.clone(), attempt });
@@ -369,7 +317,9 @@ impl<'a> Pipeline<'a> {
     fn may_be_there(&self, message: &Incoming, id: DeliveryId, recipient: &Recipient) -> bool {
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         let is_there = |before: &Vec<DeliveryId>| before.binary_search(&id).is_ok();
-        message.look_first && before.get(&recipient.user).and_then(Option::as_ref).is_none_or(is_there)
+        // Folders are not looked through beforehand.
+        let is_seen = message.folder.is_none();
+        message.look_first && (!is_seen || before.get(&recipient.user).and_then(Option::as_ref).is_none_or(is_there))
     }
 
     /// A message that its header took for a known one may be another: then those who have that one have not got this.
@@ -395,17 +345,22 @@ impl<'a> Pipeline<'a> {
     /// What earlier attempts mean for this recipient. Who has it, wherever it was delivered, does not get it again; what
     /// was parked for somebody waits for a person.
     fn earlier(&self, known: &[DeliveryRow], recipient: &Recipient) -> Earlier {
-        let mut uncertain = 0;
+        let (mut uncertain, mut is_held, mut is_open) = (0, false, false);
         for row in known.iter().filter(|row| row.recipient.user == recipient.user) {
             let here = row.destination == self.run.job.destination;
             match row.step {
+                Step::Delivered if row.destination == QUARANTINE => is_held = true,
                 Step::Delivered => return Earlier::Settled,
                 Step::Parked if here => return Earlier::Settled,
-                _ if here => uncertain = row.uncertain_attempts,
-                _ => {}
+                _ if here => (uncertain, is_open) = (row.uncertain_attempts, true),
+                _ => is_open |= row.destination != QUARANTINE,
             }
         }
-        Earlier::Uncertain(uncertain)
+        match (is_held, is_open) {
+            (true, true) => Earlier::NoticeDue(uncertain),
+            (true, false) => Earlier::Settled,
+            (false, _) => Earlier::Uncertain(uncertain),
+        }
     }
 
     fn parcel(
@@ -416,191 +371,44 @@ impl<'a> Pipeline<'a> {
         attempt: u32,
         now: UnixTime,
     ) -> Parcel {
-        let run = self.run;
-        let id = message.id.for_recipient(&run.job.destination, &recipient.user);
-        let account = &run.job.account;
-        let trace = Trace {
-            account: &account.address,
-            server: account.endpoint.host(),
-            hostname: &run.site.hostname,
-            protocol: account.protocol.name(account.security),
-            id: message.id,
-            retrieved_at: now,
-            attempt,
+        let notice = match &message.fate {
+            Fate::Tell(instead) => Some(instead.notice(self.run, message, recipient, now)),
+            _ => None,
         };
+        // A notice has an identity of its own: a later release of the original must not be taken for it.
+        let whole = if notice.is_some() { fate::notice_id(message.id) } else { message.id };
+        let id = whole.for_recipient(&self.run.job.destination, &recipient.user);
+        let mut trace = self.trace(whole, attempt, now);
+        trace.extend_from_slice(&message.front);
+        let reverse_path = if notice.is_some() { None } else { message.reverse_path.clone() };
         Parcel {
             id,
-            message: message.id,
+            message: whole,
             recipient: recipient.clone(),
-            reverse_path: message.reverse_path.clone().unwrap_or_default(),
-            trace: Bytes::from(trace.fields()),
-            body: Arc::clone(body),
+            reverse_path: reverse_path.unwrap_or_default(),
+            trace: trace.into(),
+            body: notice.unwrap_or_else(|| Arc::clone(body)),
             arrived_at: message.arrived_at,
-            folder: None,
+            folder: message.folder.clone(),
             // A retrieval that was cut short before any delivery leaves no copy anywhere; any other may.
             attempt: attempt.max(message.attempt).max(if self.may_be_there(message, id, recipient) { 2 } else { 1 }),
         }
     }
 
-    /// What each outcome means, and the failure that ends the run, if one does.
-    fn judge(&self, sending: &[Incoming], owners: &[Owner], outcomes: &[Outcome]) -> (Vec<Settle>, Option<Failure>) {
-        let (now, ambiguous) = (self.run.site.clock.now(), self.run.job.ambiguous);
-        // Where one message arrives, the destination is well and another's failure is its own.
-        let works = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. }));
-        let mut stop = None;
-        let mut settled = Vec::with_capacity(owners.len());
-        for (at, owner) in owners.iter().enumerate() {
-            let message = &sending[owner.index];
-            // A person's word: it is never too often.
-            let attempt = if message.anyway { message.attempt.min(MAX_ATTEMPTS - 1) } else { message.attempt };
-            let result = match outcomes.get(at) {
-                Some(Outcome::Delivered { .. }) => Settled::Delivered,
-                Some(Outcome::Failed(failure)) => {
-                    if stops_the_run(failure, works) {
-                        stop.get_or_insert_with(|| failure.clone());
-                    }
-                    after_delivery(failure, attempt, works, now, site::random())
-                }
-                Some(Outcome::Unknown(failure)) => {
-                    if stops_the_run(failure, works) {
-                        stop.get_or_insert_with(|| failure.clone());
-                    }
-                    after_doubt(ambiguous, &failure.text, message.attempt, now, site::random())
-                }
-                _ => {
-                    let reason = "the destination did not say what became of it";
-                    after_doubt(ambiguous, reason, message.attempt, now, site::random())
-                }
-            };
-            settled.push(Settle {
-                message: message.message,
-                destination: self.run.job.destination.clone(),
-                user: owner.recipient.user.clone(),
-                settled: result,
-            });
-        }
-        (settled, stop)
-    }
-
-    /// Notes which messages all their recipients have.
-    fn finished(&self, sending: &[Incoming], before: &[Vec<DeliveryRow>], owners: &[Owner], settled: &[Settle]) {
-        let destination = &self.run.job.destination;
-        let mut open: HashSet<usize> = HashSet::new();
-        for (index, known) in before.iter().enumerate() {
-            let is_parked = |row: &DeliveryRow| row.step == Step::Parked && row.destination == *destination;
-            if known.iter().any(|row| is_parked(row) && self.is_recipient(&row.recipient)) {
-                open.insert(index);
-            }
-        }
-        for (owner, settle) in owners.iter().zip(settled) {
-            if settle.settled != Settled::Delivered {
-                open.insert(owner.index);
-            }
-        }
-        let finished = sending.iter().enumerate().filter(|(index, _)| !open.contains(index));
-        let finished = finished.map(|(_, message)| message.message);
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).extend(finished);
-    }
-
-    fn is_recipient(&self, recipient: &Recipient) -> bool {
-        self.run.job.recipients.iter().any(|known| known.user == recipient.user)
-    }
-
-    /// What is committed between the two steps: every recipient of every message, and how far each has come.
-    fn begins(
-        &self,
-        sending: &[Incoming],
-        before: &[Vec<DeliveryRow>],
-        owners: &[Owner],
-        notes: &[Result<Option<Note>, Failure>],
-    ) -> Vec<Begin> {
-        let destination = &self.run.job.destination;
-        let mut begins: Vec<Begin> = sending
-            .iter()
-            .zip(before)
-            .map(|(message, known)| Begin {
-                message: message.message,
-                fingerprint: message.fingerprint,
-                arrived_at: message.arrived_at.unwrap_or_default(),
-                name: message.name.clone(),
-                // Who is not named is forgotten: those that were parked here stay.
-                deliveries: known
-                    .iter()
-                    .filter(|row| self.is_recipient(&row.recipient))
-                    .filter(|row| {
-                        row.step == Step::Delivered || row.step == Step::Parked && row.destination == *destination
-                    })
-                    .map(|row| (row.destination.clone(), row.recipient.clone(), row.step.clone()))
-                    .collect(),
-            })
-            .collect();
-        for (owner, note) in owners.iter().zip(notes) {
-            let step = match note {
-                Ok(Some(note)) => Step::Staged(note.clone()),
-                Ok(None) => Step::Delivering { attempt: owner.attempt },
-                Err(_) => Step::Waiting,
-            };
-            begins[owner.index].deliveries.push((destination.clone(), owner.recipient.clone(), step));
-        }
-        begins
-    }
-
-    fn report(&self, message: &Incoming, owner: &Owner, outcome: &Outcome, settled: &Settled) {
-        let run = self.run;
-        let Owner { recipient, attempt, .. } = owner;
-        if *attempt > 1 && !matches!(outcome, Outcome::Failed(_)) {
-            run.tally.repeated();
-        }
-        let (status, detail, dsn) = match (outcome, settled) {
-            (Outcome::Delivered { detail }, _) => {
-                run.tally.delivered(run);
-                ("delivered", detail.as_str(), "2.0.0".to_owned())
-            }
-            (
-                Outcome::Failed(failure) | Outcome::Unknown(failure),
-                Settled::Parked { reason } | Settled::Doubtful { reason },
-            ) => {
-                run.tally.parked(run, reason);
-                ("failed", reason.as_str(), dsn(failure, "5.0.0"))
-            }
-            (Outcome::Failed(failure) | Outcome::Unknown(failure), _) => {
-                run.tally.deferred(run);
-                ("deferred", failure.text.as_str(), dsn(failure, "4.0.0"))
-            }
-            _ => {
-                run.tally.deferred(run);
-                ("deferred", "", "4.0.0".to_owned())
-            }
+    /// The fields that we put in front of a message.
+    fn trace(&self, id: DeliveryId, attempt: u32, now: UnixTime) -> Vec<u8> {
+        let account = &self.run.job.account;
+        let trace = Trace {
+            account: &account.address,
+            server: account.endpoint.host(),
+            hostname: &self.run.site.hostname,
+            protocol: account.protocol.name(account.security),
+            id,
+            retrieved_at: now,
+            attempt,
         };
-        MessageLine {
-            account: run.job.address(),
-            server: &run.server,
-            mailbox: &message.mailbox,
-            on_server: &message.name.on_server,
-            message_id: &message.name.message_id,
-            size: message.size_octets,
-            from: message.reverse_path.as_deref().unwrap_or_default(),
-            to: recipient,
-            relay: &run.job.delivery.describe(),
-            id: message.id.to_string(),
-            dsn,
-            status,
-            attempt: *attempt,
-            delay_ms: u64::try_from(message.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            detail,
-        }
-        .write();
-        if status == "delivered" {
-            run.site.observer.progress(run.job.address(), Progress::Delivered);
-        }
+        trace.fields()
     }
-}
-
-fn dsn(failure: &Failure, otherwise: &str) -> String {
-    failure.status.map_or_else(
-        || if failure.kind == FailureKind::Permanent { "5.0.0".to_owned() } else { otherwise.to_owned() },
-        |status| status.to_string(),
-    )
 }
 
 /// What goes into one batch.
@@ -652,19 +460,12 @@ impl Before<'_> {
     }
 }
 
-/// Whose parcel it is.
-struct Owner {
-    /// Of the message in its batch.
-    index: usize,
-    recipient: Recipient,
-    /// 1 for the first that may have arrived.
-    attempt: u32,
-}
-
 /// What is known of earlier attempts for one recipient.
 enum Earlier {
     /// Delivered, or waiting for a person.
     Settled,
     /// To be tried, after so many attempts that may have arrived.
     Uncertain(u32),
+    /// The message is in the quarantine, and a notice in its place is to be tried, after so many such attempts.
+    NoticeDue(u32),
 }

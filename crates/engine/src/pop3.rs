@@ -20,7 +20,7 @@ use crate::pipeline::{Pipeline, Queue};
 use crate::quiet::{quiet, still_quiet};
 use crate::run::Run;
 use crate::trouble::RunError;
-use crate::{Change, ChangeKind, Progress};
+use crate::{Change, ChangeKind, Job, Progress};
 
 /// Sessions in one check, at most; what is left then waits for the next check.
 const MAX_SESSIONS: usize = 200;
@@ -36,7 +36,7 @@ pub(crate) async fn check(run: &Run<'_>) -> Result<(), RunError> {
         if session > 0 {
             // What the last session left unfinished may be listed in this one.
             run.read_unfinished().await?;
-            run.read_discards().await?;
+            run.read_troubled().await?;
         }
         let more = pipeline
             .beside(|queue| {
@@ -49,6 +49,16 @@ pub(crate) async fn check(run: &Run<'_>) -> Result<(), RunError> {
         }
     }
     Ok(())
+}
+
+/// A session as this account has it.
+pub(crate) fn session(job: &Job) -> Session {
+    let mut options = Options::default();
+    options.security = job.account.security;
+    if !job.account.initial_response {
+        options.initial_response = InitialResponse::Separately;
+    }
+    Session::new(options)
 }
 
 /// Whether another session is needed.
@@ -192,14 +202,10 @@ impl Pop3Run<'_> {
     async fn connect(&self) -> Result<Connection, RunError> {
         let run = self.run;
         run.tell(Progress::Connecting { server: &run.server });
-        let mut options = Options::default();
-        options.security = run.job.account.security;
-        if !run.job.account.initial_response {
-            options.initial_response = InitialResponse::Separately;
-        }
-        let machine = Session::new(options);
-        let mut driver = run.or_stop(Driver::connect(&run.site.connector, &run.route(), machine)).await?;
-        run.or_stop(log_in(&mut driver, run.site, run.job)).await?;
+        let route = run.route();
+        let connected = Driver::connect(&run.site.connector, &route, session(run.job));
+        let mut driver = run.or_stop(connected).await?;
+        run.or_stop(log_in(&mut driver, &run.site.logins, run.site.clock.now(), run.job)).await?;
         run.tell(Progress::LoggedIn { tls: driver.tls().map(|tls| tls.version) });
         run.take_place().await?;
         Ok(driver)

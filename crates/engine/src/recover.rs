@@ -1,9 +1,13 @@
 //! Before any connection: what became of deliveries that a crash cut short between their two commits.
 
+use std::collections::HashMap;
+
 use connectord_delivery::{RecallRow, Recalled};
-use connectord_store::{DeliveryRow, Settle, Settled, Step, StoreError};
+use connectord_mail::{DeliveryId, Identity};
+use connectord_store::{DeliveryRow, MessageRef, Settle, Settled, Step, StoreError};
 use tracing::warn;
 
+use crate::pipeline::fate::QUARANTINE;
 use crate::run::Run;
 use crate::trouble::{MAX_ATTEMPTS, RunError, after_doubt};
 use crate::{Ambiguous, Job, Site, site};
@@ -17,11 +21,13 @@ use crate::{Ambiguous, Job, Site, site};
 /// [`RunError::Destination`] when the destination cannot be asked now: nothing is concluded, the account waits.
 pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), RunError> {
     let open = rows.iter().filter(|row| matches!(row.step, Step::Staged(_) | Step::Delivering { .. }));
-    let (ours, others): (Vec<_>, Vec<_>) = open.partition(|row| is_ours(run, row));
+    let (held, open): (Vec<_>, Vec<_>) = open.partition(|row| row.destination == QUARANTINE);
+    let (ours, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| is_ours(run, row));
     let of_others = |row: &&DeliveryRow| if is_recipient(run, row) { run.job.ambiguous } else { Ambiguous::Redeliver };
     let mut settled: Vec<Settle> = others.into_iter().map(|row| uncertain(run, row, of_others(&row))).collect();
     let mut notes = Vec::new();
     let mut wait = None;
+    let unasked = kept_back(run, &held, &mut settled).await?;
     if !ours.is_empty() {
         let asked = ours.iter().map(|row| recall_row(row)).collect();
         let recalled = run.job.delivery.recall(asked).await;
@@ -32,8 +38,7 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
             match recalled.get(at) {
                 Some(Recalled::Delivered { .. }) => settled.push(settle(row, Settled::Delivered)),
                 Some(Recalled::Absent) => {
-                    let reason = "cut short before it was delivered".into();
-                    settled.push(settle(row, Settled::Deferred { retry_at: run.now, reason, counts: false }));
+                    settled.push(settle(row, absent(run)));
                 }
                 Some(Recalled::Wait(failure)) => wait = Some(failure.clone()),
                 _ => settled.push(uncertain(run, row, run.job.ambiguous)),
@@ -52,10 +57,58 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
             run.job.delivery.settled(&notes).await;
         }
     }
-    match wait {
-        Some(failure) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
-        None => Ok(()),
+    match (wait, unasked) {
+        (Some(failure), _) => Err(RunError::Destination { destination: run.job.delivery.describe(), failure }),
+        (None, Some(error)) => Err(error),
+        (None, None) => Ok(()),
     }
+}
+
+/// What became of messages that were being kept back; what the quarantine said when it cannot be asked now.
+async fn kept_back(
+    run: &Run<'_>,
+    rows: &[&DeliveryRow],
+    settled: &mut Vec<Settle>,
+) -> Result<Option<RunError>, RunError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let Some(quarantine) = run.site.filters.quarantine() else {
+        // Nobody can be asked any more.
+        settled.extend(rows.iter().map(|row| uncertain(run, row, Ambiguous::Redeliver)));
+        return Ok(None);
+    };
+    let mailboxes = run.site.store.mailboxes(run.account.id).await?;
+    let mut asked: HashMap<MessageRef, bool> = HashMap::new();
+    for row in rows {
+        let held = match (asked.get(&row.message), mailboxes.iter().find(|mailbox| mailbox.id == row.message.mailbox)) {
+            (Some(held), _) => *held,
+            (None, None) => false,
+            (None, Some(mailbox)) => {
+                let MessageRef { key, generation, .. } = row.message;
+                let id = DeliveryId::new(Identity {
+                    account: run.job.address(),
+                    mailbox: &mailbox.name,
+                    uid_validity: mailbox.uid_validity,
+                    key: &key.octets(),
+                    generation,
+                });
+                match run.delivering(quarantine.holds(id)).await {
+                    Ok(held) => held,
+                    Err(error) => return Ok(Some(RunError::Quarantine(error))),
+                }
+            }
+        };
+        asked.insert(row.message, held);
+        settled.push(settle(row, if held { Settled::Delivered } else { absent(run) }));
+    }
+    Ok(None)
+}
+
+/// It is certainly not there: retrieved again.
+fn absent(run: &Run<'_>) -> Settled {
+    let reason = "cut short before it was delivered".to_owned();
+    Settled::Deferred { retry_at: run.now, reason, counts: false }
 }
 
 fn is_ours(run: &Run<'_>, row: &DeliveryRow) -> bool {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use connectord_account::{Check, Protocol, Rules, State};
 use connectord_delivery::{Failure, FailureKind, Presence};
+use connectord_filter::{History, OnFailure};
 use connectord_mail::UnixTime;
 use connectord_net::Route;
 use connectord_store::{
@@ -59,6 +60,14 @@ pub struct Report {
     pub removed: u64,
     /// Deliveries made again though an earlier attempt may have arrived: possible duplicates.
     pub repeated: u64,
+    /// Messages kept back in the quarantine.
+    pub quarantined: u64,
+    /// Messages discarded because the configuration says so.
+    pub discarded: u64,
+    /// Messages that are delivered though a filter did not look at them.
+    pub unchecked: u64,
+    /// Messages found to be spam, whatever became of them.
+    pub spam: u64,
     /// Mailboxes of which very many messages changed at once.
     pub changes: Vec<Change>,
     /// How long it took.
@@ -96,6 +105,8 @@ pub(crate) struct Run<'a> {
     unfinished: Mutex<HashMap<MessageRef, Vec<DeliveryRow>>>,
     /// Messages that a person wants removed though not everybody has them.
     discards: Mutex<HashMap<MessageRef, ParkedRow>>,
+    /// How often filters put messages off, or failed at them.
+    histories: Mutex<HashMap<MessageRef, History>>,
     /// Recipients whose mailbox is full, while others of the account have room.
     full: Mutex<HashSet<String>>,
     /// What was listed last, as far as it may be remembered with the end of the check.
@@ -136,9 +147,14 @@ impl Run<'_> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&message);
     }
 
-    /// Reads which messages a person wants removed: before each session.
-    pub(crate) async fn read_discards(&self) -> Result<(), RunError> {
+    /// Reads which messages a person wants removed, and what filters did to those that wait: before each session.
+    pub(crate) async fn read_troubled(&self) -> Result<(), RunError> {
         let rows = self.site.store.troubled(Some(self.account.id), true).await?;
+        let histories = rows
+            .iter()
+            .map(|row| (row.message, History { postponed: row.postponed.into(), failed: row.filter_failures.into() }));
+        let histories = histories.filter(|(_, history)| *history != History::default()).collect();
+        *self.histories.lock().unwrap_or_else(PoisonError::into_inner) = histories;
         let rows = rows.into_iter().filter(|row| row.state == State::Discarding).map(|row| (row.message, row));
         *self.discards.lock().unwrap_or_else(PoisonError::into_inner) = rows.collect();
         Ok(())
@@ -147,6 +163,12 @@ impl Run<'_> {
     /// What is known of a message that a person wants removed.
     pub(crate) fn discard(&self, message: MessageRef) -> Option<ParkedRow> {
         self.discards.lock().unwrap_or_else(PoisonError::into_inner).get(&message).cloned()
+    }
+
+    /// What filters did to a message before.
+    pub(crate) fn history(&self, message: MessageRef) -> History {
+        let histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+        histories.get(&message).copied().unwrap_or_default()
     }
 
     /// Whether all who have not got this message have no room for it: retrieving it again is of no use.
@@ -275,6 +297,7 @@ pub(crate) async fn run_keeping(
                 stop,
                 unfinished: Mutex::default(),
                 discards: Mutex::default(),
+                histories: Mutex::default(),
                 full: Mutex::default(),
                 listings: Mutex::default(),
                 turn,
@@ -338,11 +361,25 @@ impl Run<'_> {
             if rows.is_empty() { Ok(()) } else { self.read_unfinished().await }
         })
         .await?;
-        self.read_discards().await?;
+        self.read_troubled().await?;
+        self.filters_are_there().await?;
         match job.account.protocol {
             Protocol::Pop3 => pop3::check(self).await,
             Protocol::Imap => imap::check(self, kept).await,
         }
+    }
+
+    /// Nothing is retrieved that could not be looked at: a filter that is down costs no downloads.
+    async fn filters_are_there(&self) -> Result<(), RunError> {
+        if self.job.policy.on_failure == OnFailure::Deliver {
+            return Ok(());
+        }
+        for gate in self.site.filters.wanted(&self.job.policy) {
+            let asked =
+                async { gate.ping().await.map_err(|trouble| RunError::Filter { filter: gate.describe(), trouble }) };
+            self.or_stop(asked).await?;
+        }
+        Ok(())
     }
 }
 
@@ -368,7 +405,7 @@ async fn full_recipients(job: &Job) -> Result<HashSet<String>, RunError> {
 }
 
 /// Every local user of the account must exist: else it is held, nothing is fetched or removed, nobody else gets its mail.
-async fn users_exist(site: &Site, job: &Job) -> Result<(), RunError> {
+pub(crate) async fn users_exist(site: &Site, job: &Job) -> Result<(), RunError> {
     for recipient in &job.recipients {
         let destination = || job.delivery.describe();
         let failed = |failure| RunError::Destination { destination: destination(), failure };
@@ -438,6 +475,10 @@ async fn remember(
         parked: report.parked,
         removed: report.removed,
         repeated: report.repeated,
+        quarantined: report.quarantined,
+        discarded: report.discarded,
+        unchecked: report.unchecked,
+        spam: report.spam,
         error: report.error.as_ref().map(ToString::to_string),
     };
     let wait = health.next_check.map_or(regular, |next| next.since(now));

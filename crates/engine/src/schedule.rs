@@ -255,13 +255,15 @@ impl Scheduler {
 
 /// Whether a job is the one that runs. Its credential's source is part of the account.
 fn same(new: &Job, old: &Job) -> bool {
-    let Job { account, credentials: _, route, destination, delivery, recipients, ambiguous } = new;
+    let Job { account, credentials: _, route, destination, delivery, recipients, ambiguous, policy, relays } = new;
     *account == old.account
         && *route == old.route
         && *destination == old.destination
         && Arc::ptr_eq(delivery, &old.delivery)
         && *recipients == old.recipients
         && *ambiguous == old.ambiguous
+        && *policy == old.policy
+        && *relays == old.relays
 }
 
 struct Running {

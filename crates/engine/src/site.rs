@@ -8,7 +8,7 @@ use connectord_mail::UnixTime;
 use connectord_net::Connector;
 use connectord_store::Store;
 
-use crate::{Logins, Observer, Spool};
+use crate::{Filters, Logins, Observer, Spool};
 
 /// What all accounts share.
 pub struct Site {
@@ -28,6 +28,8 @@ pub struct Site {
     pub users: Arc<dyn Users>,
     /// Who is told how it goes.
     pub observer: Arc<dyn Observer>,
+    /// Who looks at messages before they are delivered.
+    pub filters: Filters,
 }
 
 /// Who exists here.

@@ -26,6 +26,10 @@ pub(crate) struct Tally {
     parked: AtomicU64,
     removed: AtomicU64,
     repeated: AtomicU64,
+    quarantined: AtomicU64,
+    discarded: AtomicU64,
+    unchecked: AtomicU64,
+    spam: AtomicU64,
     changes: Mutex<Vec<Change>>,
 }
 
@@ -76,6 +80,28 @@ impl Tally {
         Self::add(&self.repeated, 1);
     }
 
+    /// A message was kept back.
+    pub(crate) fn quarantined(&self, run: &Run<'_>) {
+        Self::add(&self.quarantined, 1);
+        run.tell(Progress::Quarantined);
+    }
+
+    /// A message was discarded, as the configuration says.
+    pub(crate) fn discarded(&self, run: &Run<'_>) {
+        Self::add(&self.discarded, 1);
+        run.tell(Progress::Discarded);
+    }
+
+    /// A message goes on though a filter did not look at it.
+    pub(crate) fn unchecked(&self) {
+        Self::add(&self.unchecked, 1);
+    }
+
+    /// A message was found to be spam.
+    pub(crate) fn spam(&self) {
+        Self::add(&self.spam, 1);
+    }
+
     /// Very many messages changed at once.
     pub(crate) fn change(&self, run: &Run<'_>, change: Change) {
         warn!(
@@ -101,6 +127,10 @@ impl Tally {
             parked: self.parked.into_inner(),
             removed: self.removed.into_inner(),
             repeated: self.repeated.into_inner(),
+            quarantined: self.quarantined.into_inner(),
+            discarded: self.discarded.into_inner(),
+            unchecked: self.unchecked.into_inner(),
+            spam: self.spam.into_inner(),
             changes: self.changes.into_inner().unwrap_or_else(PoisonError::into_inner),
             duration,
             error,

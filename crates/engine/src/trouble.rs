@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use connectord_account::{backoff, login_hold};
 use connectord_delivery::{Failure, FailureKind};
+use connectord_filter::{QuarantineError, Unchecked, Why};
 use connectord_mail::UnixTime;
 use connectord_net as net;
 use connectord_sasl::CredentialError;
@@ -18,6 +19,9 @@ pub(crate) const MAX_ATTEMPTS: u32 = 10;
 
 /// How long a message waits whose recipient has no room, or is gone.
 const WITHOUT_ROOM: Duration = Duration::from_secs(3600);
+
+/// How soon filters that were down are asked again: before any connection, so that it costs the server nothing.
+const FILTERS_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why a run ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +100,17 @@ pub enum RunError {
         /// How that is known.
         reason: String,
     },
+    /// A filter cannot look at messages now, and none is delivered unchecked.
+    #[error("filter {filter}: {trouble}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What it said.
+        trouble: Unchecked,
+    },
+    /// The quarantine cannot say what it holds.
+    #[error(transparent)]
+    Quarantine(QuarantineError),
     /// Our own state.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,6 +144,8 @@ pub enum Scope {
 pub enum Cause {
     /// The name does not resolve.
     NameUnknown,
+    /// Its address is one that accounts like this one do not connect to.
+    AddressRefused,
     /// No connection, or nothing came.
     NoAnswer,
     /// TLS could not be had or trusted.
@@ -153,6 +170,10 @@ pub enum Cause {
     DestinationDown,
     /// The recipient's mailbox is full.
     MailboxFull,
+    /// A filter cannot look at messages.
+    FilterDown,
+    /// The quarantine cannot be asked.
+    QuarantineDown,
     /// Our disk is full.
     DiskFull,
     /// Our state cannot be used.
@@ -165,8 +186,9 @@ pub enum Cause {
 
 impl Cause {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::NameUnknown,
+        Self::AddressRefused,
         Self::NoAnswer,
         Self::Tls,
         Self::TlsNotOffered,
@@ -179,6 +201,8 @@ impl Cause {
         Self::UserGone,
         Self::DestinationDown,
         Self::MailboxFull,
+        Self::FilterDown,
+        Self::QuarantineDown,
         Self::DiskFull,
         Self::State,
         Self::Configuration,
@@ -194,6 +218,7 @@ impl Cause {
     pub fn code(self) -> &'static str {
         match self {
             Self::NameUnknown => "name_unknown",
+            Self::AddressRefused => "address_refused",
             Self::NoAnswer => "no_answer",
             Self::Tls => "tls",
             Self::TlsNotOffered => "tls_not_offered",
@@ -206,6 +231,8 @@ impl Cause {
             Self::UserGone => "user_gone",
             Self::DestinationDown => "destination_down",
             Self::MailboxFull => "mailbox_full",
+            Self::FilterDown => "filter_down",
+            Self::QuarantineDown => "quarantine_down",
             Self::DiskFull => "disk_full",
             Self::State => "state",
             Self::Configuration => "configuration",
@@ -293,6 +320,8 @@ pub(crate) enum Wait {
     Exactly(Hold, Duration),
     /// Until the next regular check: what is missing may be back by then.
     Regular(Hold),
+    /// The same, and no longer than this: asking again costs the server nothing.
+    Soon(Hold, Duration),
     /// Not at all.
     None,
 }
@@ -343,6 +372,13 @@ impl RunError {
             Self::UserGone { .. } => {
                 trouble(Cause::UserGone, Scope::Account, Exit::Config, Wait::Regular(Hold::UserGone))
             }
+            Self::Filter { trouble: it, .. } => {
+                let exit = if it.why == Why::Misconfigured { Exit::Config } else { Exit::TempFail };
+                trouble(Cause::FilterDown, Scope::Us, exit, Wait::Soon(Hold::Filter, FILTERS_AGAIN))
+            }
+            Self::Quarantine(_) => {
+                trouble(Cause::QuarantineDown, Scope::Us, Exit::TempFail, Wait::Soon(Hold::Filter, FILTERS_AGAIN))
+            }
             Self::Store(StoreError::Busy) => trouble(Cause::InUse, Scope::Account, Exit::TempFail, Wait::None),
             Self::Store(StoreError::Full { .. }) => trouble(Cause::DiskFull, Scope::Us, Exit::TempFail, Wait::Backoff),
             Self::Store(_) => trouble(Cause::State, Scope::Us, Exit::Io, Wait::Backoff),
@@ -364,6 +400,10 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pop3(net::Error::Tls { problem, .. }) | Self::Imap(net::Error::Tls { problem, .. }) => problem.hint(),
+            Self::Pop3(net::Error::Resolve { problem: net::ResolveProblem::OutOfReach { .. }, .. })
+            | Self::Imap(net::Error::Resolve { problem: net::ResolveProblem::OutOfReach { .. }, .. }) => {
+                Some("[saved] networks in the configuration file says where saved accounts may connect".into())
+            }
             Self::Login { refusal, .. } => refusal.hint(),
             Self::NoMechanism { .. } => Some(
                 "without encryption only mechanisms that hide the password are used; see `security` and `mechanisms`"
@@ -371,6 +411,10 @@ impl RunError {
             ),
             Self::UserGone { .. } => Some(
                 "nothing is retrieved or removed for this account until the user is back; see `deliver_to` and [users]"
+                    .into(),
+            ),
+            Self::Filter { .. } => Some(
+                "nothing is retrieved until the filter is back, as no message is delivered unchecked; see `on_failure`"
                     .into(),
             ),
             Self::Store(StoreError::Locked { .. }) => {
@@ -384,6 +428,9 @@ impl RunError {
 fn connection<E>(error: &net::Error<E>, session: impl FnOnce(&E) -> Trouble) -> Trouble {
     let trouble = |cause, exit| Trouble { cause, scope: Scope::Host, exit, wait: Wait::Backoff };
     match error {
+        net::Error::Resolve { problem: net::ResolveProblem::OutOfReach { .. }, .. } => {
+            Trouble { scope: Scope::Account, ..trouble(Cause::AddressRefused, Exit::Config) }
+        }
         net::Error::Resolve { .. } => trouble(Cause::NameUnknown, Exit::Unavailable),
         net::Error::Tls { .. } => Trouble { scope: Scope::Host, ..trouble(Cause::Tls, Exit::Unavailable) },
         net::Error::Session(error) => session(error),
@@ -475,6 +522,7 @@ pub(crate) fn after_failure(
         Wait::Login => (Some(Hold::Login), login_hold(refusals)),
         Wait::Exactly(hold, wait) => (Some(hold), wait),
         Wait::Regular(hold) => (Some(hold), regular.min(Duration::from_secs(3600))),
+        Wait::Soon(hold, most) => (Some(hold), regular.min(most)),
         Wait::None => unreachable!("returned above"),
     };
     Health {
@@ -505,6 +553,11 @@ pub(crate) fn after_delivery(failure: &Failure, attempt: u32, works: bool, now: 
             later(Duration::ZERO, false)
         }
     }
+}
+
+/// What follows when a message cannot be kept back: nothing is wrong with it, and it is not retrieved again at every check.
+pub(crate) fn after_quarantine(error: &QuarantineError, now: UnixTime) -> Settled {
+    Settled::Deferred { retry_at: now.plus(WITHOUT_ROOM), reason: error.to_string(), counts: false }
 }
 
 /// As [`after_unknown`], or as the destination's owner wants it.

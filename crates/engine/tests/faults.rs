@@ -10,47 +10,15 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use common::wrappers::{Countdown, FailingDelivery, FailingStore, StopAfter};
-use common::{Installation, once, token_mail};
+use common::{Any, BOTH, Installation, once, token_mail};
 use connectord_account::{Protocol, Retention};
 use connectord_delivery::FailureKind;
 use connectord_engine::{Job, Mode, Quiet, run, sweep};
-use connectord_testkit::servers::{ImapServer, Mailbox, Pop3Server, Server, ServerOptions};
 
-const BOTH: [Protocol; 2] = [Protocol::Pop3, Protocol::Imap];
 const MESSAGES: usize = 7;
 
-enum Any {
-    Pop3(Pop3Server),
-    Imap(ImapServer),
-}
-
-impl Any {
-    fn start(protocol: Protocol) -> Self {
-        let options = ServerOptions::new().user("ann", "secret");
-        let server = match protocol {
-            Protocol::Pop3 => Self::Pop3(Pop3Server::start(options)),
-            Protocol::Imap => Self::Imap(ImapServer::start(options)),
-        };
-        for message in token_mail(MESSAGES) {
-            server.mailbox().add(message);
-        }
-        server
-    }
-
-    fn server(&self) -> &Server {
-        match self {
-            Self::Pop3(server) => server,
-            Self::Imap(server) => server,
-        }
-    }
-
-    fn mailbox(&self) -> Mailbox {
-        self.server().mailbox("ann")
-    }
-}
-
 fn job(here: &Installation, protocol: Protocol, server: &Any) -> Job {
-    here.job(protocol, server.server().port(), |account| {
+    here.job(protocol, server.port(), |account| {
         account.retention = Retention::Immediately;
         account.removals_per_session = 4;
     })
@@ -58,7 +26,7 @@ fn job(here: &Installation, protocol: Protocol, server: &Any) -> Job {
 
 /// Checks until nothing is left to do, and then: each message once, none on the server.
 async fn ends_well(here: &Installation, job: Job, server: &Any, what: &str) {
-    let on_server = server.mailbox().len();
+    let on_server = server.inbox().len();
     let missing = MESSAGES - here.tokens("ann").len();
     assert!(on_server >= missing, "{what}: lost");
     for _ in 0..4 {
@@ -67,9 +35,9 @@ async fn ends_well(here: &Installation, job: Job, server: &Any, what: &str) {
         here.run(&job).await;
     }
     assert_eq!(here.tokens("ann"), once(MESSAGES), "{what}");
-    assert_eq!(server.mailbox().len(), 0, "{what}");
+    assert_eq!(server.inbox().len(), 0, "{what}");
     // A marker whose batch's outcomes were committed, but not to anybody's knowledge, goes at the next start.
-    let next = here.job(job.account.protocol, server.server().port(), |_| {});
+    let next = here.job(job.account.protocol, server.port(), |_| {});
     drop(job);
     sweep(&here.site, &[next]).await.unwrap();
     assert_eq!(here.leftovers("ann"), 0, "{what}");
@@ -80,7 +48,7 @@ async fn whichever_call_of_the_store_fails_each_message_comes_once_and_none_is_l
     for protocol in BOTH {
         for after in [false, true] {
             for n in 1.. {
-                let server = Any::start(protocol);
+                let server = Any::with(protocol, token_mail(MESSAGES));
                 let here = Installation::new();
                 let store = FailingStore::new(here.store.clone(), after);
                 let site = here.site_with(store.clone(), Arc::new(Quiet));
@@ -103,7 +71,7 @@ async fn whichever_step_of_the_delivery_fails_each_message_comes_once_and_none_i
     for protocol in BOTH {
         for kind in [FailureKind::Transient, FailureKind::Unavailable, FailureKind::DiskFull, FailureKind::OverQuota] {
             for n in 1.. {
-                let server = Any::start(protocol);
+                let server = Any::with(protocol, token_mail(MESSAGES));
                 let here = Installation::new();
                 let countdown = Arc::new(Countdown::default());
                 let well = job(&here, protocol, &server);
@@ -128,7 +96,7 @@ async fn whichever_step_of_the_delivery_fails_each_message_comes_once_and_none_i
 async fn a_stop_at_any_event_ends_the_check_at_once_and_the_next_one_finishes() {
     for protocol in BOTH {
         for after in 1.. {
-            let server = Any::start(protocol);
+            let server = Any::with(protocol, token_mail(MESSAGES));
             let here = Installation::new();
             let observer = StopAfter { events: AtomicUsize::new(0), after, stop: here.stop.clone() };
             let observer = Arc::new(observer);

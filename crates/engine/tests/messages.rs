@@ -6,14 +6,13 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::wrappers::{Scripted, delivered, failed};
-use common::{Installation, once, token_mail};
+use common::{Any, BOTH, Installation, once, token_mail};
 use connectord_account::{Account, Protocol, Removal, Retention, State};
 use connectord_delivery::{
     BatchLimits, Delivery, Failure, FailureKind, Note, Outcome, Parcel, Prepared, Presence, RecallRow, Recalled,
@@ -21,49 +20,10 @@ use connectord_delivery::{
 };
 use connectord_engine::{Ambiguous, ChangeKind, Job, Report};
 use connectord_store::{ParkedRow, Store};
-use connectord_testkit::servers::{ImapServer, Mailbox, Misbehaviour, Pop3Server, QuitFault, Server, ServerOptions};
+use connectord_testkit::servers::{ImapServer, Misbehaviour, QuitFault, ServerOptions};
 
-const BOTH: [Protocol; 2] = [Protocol::Pop3, Protocol::Imap];
 const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
-
-enum Any {
-    Pop3(Pop3Server),
-    Imap(ImapServer),
-}
-
-impl Any {
-    fn start(protocol: Protocol) -> Self {
-        let options = ServerOptions::new().user("ann", "secret");
-        match protocol {
-            Protocol::Pop3 => Self::Pop3(Pop3Server::start(options)),
-            Protocol::Imap => Self::Imap(ImapServer::start(options)),
-        }
-    }
-
-    fn with(protocol: Protocol, mail: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let server = Self::start(protocol);
-        for message in mail {
-            server.inbox().add(message);
-        }
-        server
-    }
-
-    fn inbox(&self) -> Mailbox {
-        self.mailbox("ann")
-    }
-}
-
-impl Deref for Any {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        match self {
-            Self::Pop3(server) => server,
-            Self::Imap(server) => server,
-        }
-    }
-}
 
 fn removing(account: &mut Account) {
     account.retention = Retention::Immediately;

@@ -132,7 +132,7 @@ fn concerns_users(matter: &Matter) -> bool {
     match &matter.subject {
         Subject::Account(_) | Subject::Host(_) => true,
         Subject::User(_) => cause != Some(Cause::UserGone),
-        Subject::Destination(_) | Subject::Disk | Subject::State => false,
+        Subject::Destination(_) | Subject::Filters | Subject::Disk | Subject::State => false,
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Subject {
     Destination(String),
     /// A local user.
     User(String),
+    /// The filters of the site, and its quarantine.
+    Filters,
     /// Our disk.
     Disk,
     /// Our state.
@@ -28,6 +30,7 @@ impl fmt::Display for Subject {
             Self::Host(name) => write!(f, "host:{name}"),
             Self::Destination(name) => write!(f, "destination:{name}"),
             Self::User(name) => write!(f, "user:{name}"),
+            Self::Filters => f.write_str("filters"),
             Self::Disk => f.write_str("disk"),
             Self::State => f.write_str("state"),
         }
@@ -44,6 +47,7 @@ impl Subject {
             "host" => Some(Self::Host(name)),
             "destination" => Some(Self::Destination(name)),
             "user" => Some(Self::User(name)),
+            "filters" => Some(Self::Filters),
             "disk" => Some(Self::Disk),
             "state" => Some(Self::State),
             _ => None,
@@ -57,7 +61,7 @@ impl Subject {
 pub enum Kind {
     /// Mail cannot be retrieved: a server, its login, a mailbox there.
     Failing,
-    /// Mail cannot be delivered: a destination, a local user, a full mailbox.
+    /// Mail cannot be delivered: a destination, a local user, a full mailbox, a filter.
     Delivery,
     /// Our own disk or state.
     Disk,
@@ -91,7 +95,12 @@ impl Kind {
 
     pub(crate) fn of(cause: Cause) -> Self {
         match cause {
-            Cause::UserGone | Cause::MailboxFull | Cause::DestinationDown | Cause::Configuration => Self::Delivery,
+            Cause::UserGone
+            | Cause::MailboxFull
+            | Cause::DestinationDown
+            | Cause::FilterDown
+            | Cause::QuarantineDown
+            | Cause::Configuration => Self::Delivery,
             Cause::DiskFull | Cause::State => Self::Disk,
             _ => Self::Failing,
         }

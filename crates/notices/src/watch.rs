@@ -194,7 +194,7 @@ impl Watch {
                 Subject::Host(host) => places.values().any(|place| place.host == *host),
                 Subject::Destination(name) => places.values().any(|place| place.destination == *name),
                 Subject::User(user) => places.values().any(|place| place.users.contains(user)),
-                Subject::Disk | Subject::State => true,
+                Subject::Filters | Subject::Disk | Subject::State => true,
             };
             known || !dirty.insert(format!("told {subject}"))
         });
@@ -490,6 +490,8 @@ impl Watch {
                 | Cause::MailboxFull
                 | Cause::Folder
                 | Cause::DestinationDown
+                | Cause::FilterDown
+                | Cause::QuarantineDown
                 | Cause::Configuration => lasted >= soon,
                 _ => lasted >= self.policy.after,
             }
@@ -561,6 +563,8 @@ fn subject(address: &str, failing: &Failing, place: &Place) -> Subject {
         Cause::NameUnknown | Cause::NoAnswer | Cause::Tls => Subject::Host(place.host.clone()),
         Cause::DestinationDown | Cause::Configuration => Subject::Destination(place.destination.clone()),
         Cause::UserGone | Cause::MailboxFull => Subject::User(user()),
+        // One filter serves all accounts, and whoever mends it is told once.
+        Cause::FilterDown | Cause::QuarantineDown => Subject::Filters,
         Cause::DiskFull => Subject::Disk,
         Cause::State => Subject::State,
         _ => Subject::Account(address.to_owned()),

@@ -97,7 +97,8 @@ impl Notice {
         self.cause = Some(trouble.cause.code());
         self.title = format!("{before}{title}");
         self.since = Some(rfc3339(trouble.since));
-        let wait = if matches!(trouble.cause, Cause::DiskFull | Cause::State | Cause::DestinationDown) {
+        let here = [Cause::DiskFull, Cause::State, Cause::DestinationDown, Cause::FilterDown, Cause::QuarantineDown];
+        let wait = if here.contains(&trouble.cause) {
             "New mail waits on its servers; nothing is lost."
         } else {
             "New mail waits there; nothing is lost."
@@ -153,6 +154,7 @@ fn name(subject: &Subject) -> String {
         Subject::Host(host) => format!("the server {host}"),
         Subject::Destination(name) => format!("the destination {name}"),
         Subject::User(user) => format!("delivery to {user}"),
+        Subject::Filters => "the filter".into(),
         Subject::Disk => "the disk".into(),
         Subject::State => "the state".into(),
     }
@@ -169,7 +171,7 @@ fn words(subject: &Subject, cause: Cause, count: usize) -> Words {
         Subject::Account(address) | Subject::Host(address) | Subject::Destination(address) | Subject::User(address) => {
             address.as_str()
         }
-        Subject::Disk | Subject::State => "",
+        Subject::Filters | Subject::Disk | Subject::State => "",
     };
     let all = matches!(subject, Subject::Host(_));
     let accounts = if count == 1 { "1 account".to_owned() } else { format!("{count} accounts") };
@@ -178,6 +180,12 @@ fn words(subject: &Subject, cause: Cause, count: usize) -> Words {
             format!("the name {who} is not known"),
             format!("The name {who} cannot be resolved, so {accounts} cannot be checked."),
             "check the server's name in the configuration, and whether this machine can resolve names",
+        ),
+        Cause::AddressRefused => (
+            format!("{who}: its server is in a network that is not allowed"),
+            "Accounts that are kept in the state connect to the public internet only. The password was not sent."
+                .to_owned(),
+            "allow the network in `[saved] networks` of the configuration, or write the account into that file",
         ),
         Cause::NoAnswer if all => (
             format!("{who} does not answer"),
@@ -268,6 +276,18 @@ fn words(subject: &Subject, cause: Cause, count: usize) -> Words {
             format!("the destination {who} is configured wrongly"),
             format!("The destination {who} cannot be used as it is configured ({accounts})."),
             "see [delivery] in the configuration",
+        ),
+        Cause::FilterDown => (
+            "a filter is down".to_owned(),
+            format!(
+                "A filter cannot look at mail, and none is delivered unchecked, so nothing more is retrieved ({accounts})."
+            ),
+            "see whether the filter runs; it goes on by itself then",
+        ),
+        Cause::QuarantineDown => (
+            "the quarantine cannot be used".to_owned(),
+            format!("The quarantine cannot say what it holds, so nothing more is retrieved ({accounts})."),
+            "see whether its directory can be read",
         ),
         Cause::DiskFull => (
             "the disk is full".to_owned(),

@@ -277,6 +277,19 @@ fn a_destination_that_is_down_is_told_once_and_well_when_all_are() {
 }
 
 #[test]
+fn a_filter_that_is_down_is_told_once_for_the_site_and_well_when_all_are() {
+    let mut world = World::new(400, &["h", "i", "j"]);
+    (0..400).for_each(|account| world.fails(account, Cause::FilterDown));
+    assert_eq!(world.words(), [""; 0]);
+    world.pass(HOUR);
+    assert_eq!(world.words(), ["trouble filters"]);
+    (0..399).for_each(|account| world.is_well(account));
+    assert_eq!(world.words(), [""; 0], "one has not asked it since");
+    world.is_well(399);
+    assert_eq!(world.words(), ["well filters"]);
+}
+
+#[test]
 fn a_missing_user_is_told_as_the_user_and_many_as_the_destination() {
     let mut world = World::new(8, &["h"]);
     world.places.insert("a0001".into(), Place { users: vec!["user0".into()], ..world.places["a0001"].clone() });

@@ -13,14 +13,18 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "a check that fails panics")]
 
+mod saved;
+
 use connectord_account::{Entry, Key, Ledger, State};
 use connectord_delivery::{Note, Recipient};
 use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     Absence, AccountId, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedDelivery, ParkedRow, Quiet, RunRow, Settle, Settled, Step, Store, StoreError,
+    ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, RunRow, Settle, Settled, Step, Store, StoreError,
 };
+
+pub use self::saved::{saved_accounts, saved_accounts_survive};
 
 const DAY: i64 = 86_400;
 /// When the checks happen.
@@ -69,6 +73,7 @@ pub async fn battery<S: Store>(fresh: impl AsyncFn() -> S) {
         a_delivery_that_never_began_is_not_believed,
         a_deferred_message_waits_and_counts,
         deferring_leaves_finished_messages_alone,
+        a_message_put_off_waits_and_is_counted_by_its_reason,
         a_parked_message_shows_all_a_person_needs,
         parking_leaves_delivered_messages_alone,
         marks_follow_each_other,
@@ -331,6 +336,7 @@ async fn nothing_changes_under_a_lost_lease<S: Store>(store: &S) {
         store.settle(&lost, &[at.settled("ann", Settled::Delivered)], NOW).await,
         store.defer(&lost, message, &name(), later(5), "no", NOW).await,
         store.park(&lost, message, &name(), None, 5, "no", NOW).await,
+        store.put_off(&lost, &[put_off(message, PutOffBy::Failure, 5)], NOW).await,
         store.mark(&lost, at.mailbox.id, &keys, Mark::Done).await,
         store.adopt(&lost, &[(message, MessageRef { key: Key::Uid(6), ..message }, PRINT)]).await,
         store.record_listing(&lost, &MailboxRow { uid_next: 9, ..at.mailbox.clone() }, &keys, Mark::Done).await,
@@ -366,7 +372,7 @@ async fn nothing_changes_under_the_lease_of_another_account<S: Store>(store: &S)
 
 async fn health_comes_back_whole<S: Store>(store: &S) {
     let at = At::new(store).await;
-    for hold in [Hold::Backoff, Hold::Login, Hold::Throttled, Hold::UserGone, Hold::Destination] {
+    for hold in [Hold::Backoff, Hold::Login, Hold::Throttled, Hold::UserGone, Hold::Destination, Hold::Filter] {
         let health = Health {
             failures: u32::MAX,
             login_refusals: 2,
@@ -477,7 +483,7 @@ async fn whatever_changes_a_message_makes_a_quiet_listing_forgotten<S: Store>(st
     let is_quiet = async || store.mailboxes(at.lease.account).await.unwrap()[0].quiet.is_some();
     let park = async || store.park(&at.lease, message, &name(), None, 5, "no", NOW).await.unwrap();
     let to = MessageRef { key: Key::Uid(6), ..message };
-    for step in 0..10 {
+    for step in 0..11 {
         // A parked message waits for a person: a listing with it may be quiet.
         park().await;
         store.record_listing(&at.lease, &listed, &[], Mark::Done).await.unwrap();
@@ -492,6 +498,7 @@ async fn whatever_changes_a_message_makes_a_quiet_listing_forgotten<S: Store>(st
             6 => store.deliver(message).await.map(|_| ()),
             7 => store.skip(message).await.map(|_| ()),
             8 => store.delete(message).await.map(|_| ()),
+            9 => store.put_off(&at.lease, &[put_off(message, PutOffBy::Postponement, 5)], NOW).await,
             _ => store.adopt(&at.lease, &[(message, to, PRINT)]).await,
         };
         change.unwrap();
@@ -754,6 +761,8 @@ async fn a_deferred_message_waits_and_counts<S: Store>(store: &S) {
         reason: "cut off".to_owned(),
         since: later(1),
         attempts: 2,
+        postponed: 0,
+        filter_failures: 0,
         anyway: false,
         deliveries: vec![],
     };
@@ -766,6 +775,43 @@ async fn deferring_leaves_finished_messages_alone<S: Store>(store: &S) {
     let before = at.ledger().await;
     store.defer(&at.lease, at.message(), &name(), later(60), "cut off", NOW).await.unwrap();
     assert_eq!(at.ledger().await, before);
+}
+
+async fn a_message_put_off_waits_and_is_counted_by_its_reason<S: Store>(store: &S) {
+    let at = At::new(store).await;
+    let other = MessageRef { key: Key::Uid(6), ..at.message() };
+    let (message, postponed) = (at.message(), PutOffBy::Postponement);
+    store.put_off(&at.lease, &[put_off(message, postponed, 600), put_off(other, postponed, 900)], NOW).await.unwrap();
+    // Before its time, and then in time.
+    store.put_off(&at.lease, &[put_off(message, postponed, 700)], later(100)).await.unwrap();
+    store.put_off(&at.lease, &[put_off(message, postponed, 1200)], later(600)).await.unwrap();
+    store.put_off(&at.lease, &[put_off(message, PutOffBy::Failure, 1500)], later(1200)).await.unwrap();
+    let shown = |row: &ParkedRow| (row.message.key, row.postponed, row.filter_failures, row.attempts, row.since);
+    let rows = at.troubled().await;
+    assert_eq!(rows.iter().map(shown).collect::<Vec<_>>(), [(Key::Uid(5), 2, 1, 0, NOW), (Key::Uid(6), 1, 0, 0, NOW)]);
+    assert_eq!((rows[0].state, &rows[0].name, rows[0].reason.as_str()), (State::Pending, &name(), "greylisted"));
+    let waits: Vec<_> =
+        at.ledger().await.iter().map(|entry| (entry.retry_at, entry.fingerprint, entry.arrived_at)).collect();
+    assert_eq!(waits, [(later(1500), PRINT, later(-9)), (later(900), PRINT, later(-9))]);
+    assert!(store.retry(message).await.unwrap());
+    let rows = at.troubled().await;
+    assert_eq!((rows[0].postponed, rows[0].filter_failures), (0, 0), "a person's word");
+    at.begin(&[("ann", Step::Waiting)]).await;
+    at.settle("ann", Settled::Delivered).await;
+    store.put_off(&at.lease, &[put_off(message, postponed, 9)], NOW).await.unwrap();
+    assert_eq!(at.ledger().await[0].state, State::Delivered, "what is finished stays so");
+}
+
+fn put_off(message: MessageRef, by: PutOffBy, retry_in: i64) -> PutOff {
+    PutOff {
+        message,
+        fingerprint: PRINT,
+        arrived_at: later(-9),
+        name: name(),
+        by,
+        retry_at: later(retry_in),
+        reason: "greylisted".to_owned(),
+    }
 }
 
 async fn a_parked_message_shows_all_a_person_needs<S: Store>(store: &S) {
@@ -783,6 +829,8 @@ async fn a_parked_message_shows_all_a_person_needs<S: Store>(store: &S) {
         reason: "too large".to_owned(),
         since: NOW,
         attempts: 0,
+        postponed: 0,
+        filter_failures: 0,
         anyway: false,
         deliveries: vec![],
     };
@@ -1192,6 +1240,10 @@ async fn a_hundred_checks_are_kept<S: Store>(store: &S) {
         parked: 7,
         removed: 8,
         repeated: 9,
+        quarantined: 10,
+        discarded: 11,
+        unchecked: 12,
+        spam: 13,
         error: (number % 2 == 0).then(|| "cut off".to_owned()),
     };
     store.record_run(&lease, &run(-1)).await.unwrap();

@@ -16,6 +16,16 @@ pub enum StoreError {
     /// The lease under which the change was asked for is not valid any more; nothing was changed.
     #[error("the lease of the account was lost")]
     LeaseLost,
+    /// What was to be added is there already; nothing was changed.
+    #[error("it is there already")]
+    Exists,
+    /// What was to be changed is not what it was any more; nothing was changed.
+    #[error("it was {} meanwhile{}", if .last.is_some() { "changed" } else { "deleted" },
+        .last.as_ref().map(|last| format!(", by {} at {}", last.by, last.at)).unwrap_or_default())]
+    Changed {
+        /// Who changed it last, and when; `None` when it is gone.
+        last: Option<crate::Stamp>,
+    },
     /// The state was written by a newer version of this program.
     #[error("the state has schema {found}, this version knows up to {known}; use the newer connectord")]
     NewerSchema {

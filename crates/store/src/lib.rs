@@ -20,11 +20,15 @@ pub mod battery;
 mod error;
 pub mod memory;
 mod rows;
+mod saved;
 mod traits;
 
 pub use error::StoreError;
 pub use rows::{
     Absence, AccountId, AccountRow, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
-    MessageRef, ParkedDelivery, ParkedRow, Quiet, RunRow, Settle, Settled, Step,
+    MessageRef, ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, RunRow, Settle, Settled, Step,
+};
+pub use saved::{
+    ChangeId, ChangeRow, Changed, Expected, Save, SavedAccount, SavedAccounts, Sealed, SecretChange, Stamp,
 };
 pub use traits::Store;

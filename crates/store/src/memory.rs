@@ -3,6 +3,7 @@
 //! Nothing here is durable: dropping a [`MemoryStore`] forgets everything.
 
 mod message;
+mod saved;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use connectord_mail::{Fingerprint, UnixTime};
 pub use self::message::{Delivery, Message, Trouble};
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
 };
 
 /// How long a retired account is remembered.
@@ -51,6 +52,7 @@ struct Inner {
     runs: Vec<(AccountId, RunRow)>,
     /// What was told, by subject.
     notices: BTreeMap<String, String>,
+    saved: saved::Saved,
     tick: Option<UnixTime>,
     /// The last time anybody said.
     clock: Option<UnixTime>,
@@ -252,6 +254,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn put_off(&self, lease: &Lease, messages: &[PutOff], now: UnixTime) -> Result<(), StoreError> {
+        let mut inner = self.under(lease, Some(now))?;
+        inner.owned(lease, messages.iter().map(|put_off| put_off.message.mailbox))?;
+        messages.iter().for_each(|put_off| inner.message(put_off.message).put_off(put_off, now));
+        Ok(())
+    }
+
     async fn park(
         &self,
         lease: &Lease,
@@ -447,6 +456,8 @@ mod tests {
     #[test]
     fn the_store_in_memory_passes_the_battery() {
         let all = pin!(crate::battery::battery(async || MemoryStore::new()));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let all = pin!(crate::battery::saved_accounts(async || MemoryStore::new()));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -33,8 +33,10 @@ impl Lease {
 impl RunRow {
     /// Whether nothing went wrong and nothing happened.
     pub fn is_uneventful(&self) -> bool {
-        let Self { retrieved, delivered, deferred, parked, removed, repeated, error, .. } = self;
-        error.is_none() && [retrieved, delivered, deferred, parked, removed, repeated].iter().all(|count| **count == 0)
+        let Self { retrieved, delivered, deferred, parked, removed, repeated, quarantined, discarded, error, .. } =
+            self;
+        let counts = [retrieved, delivered, deferred, parked, removed, repeated, quarantined, discarded];
+        error.is_none() && counts.iter().all(|count| **count == 0)
     }
 }
 
@@ -96,6 +98,8 @@ pub enum Hold {
     UserGone,
     /// The destination cannot take mail.
     Destination,
+    /// A filter cannot look at mail, or the quarantine cannot be asked.
+    Filter,
 }
 
 /// A mailbox and how far it has been listed.
@@ -186,6 +190,34 @@ pub struct Begin {
     pub name: MessageName,
     /// Per recipient, how far its delivery has come.
     pub deliveries: Vec<(String, Recipient, Step)>,
+}
+
+/// Why a message is put off before any delivery of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOffBy {
+    /// A filter wants to see it again later.
+    Postponement,
+    /// A filter failed at it.
+    Failure,
+}
+
+/// A message that filters put off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOff {
+    /// Which message.
+    pub message: MessageRef,
+    /// Recognises it under another identity.
+    pub fingerprint: Fingerprint,
+    /// When it arrived at the provider; 0 when unknown.
+    pub arrived_at: UnixTime,
+    /// What people recognise it by.
+    pub name: MessageName,
+    /// What is counted.
+    pub by: PutOffBy,
+    /// Not before.
+    pub retry_at: UnixTime,
+    /// Why.
+    pub reason: String,
 }
 
 /// How far the delivery of one message to one recipient has come.
@@ -310,6 +342,12 @@ pub struct ParkedRow {
     pub since: UnixTime,
     /// Failed attempts.
     pub attempts: u16,
+    /// How often filters put it off.
+    #[serde(default)]
+    pub postponed: u16,
+    /// How often a filter failed at it.
+    #[serde(default)]
+    pub filter_failures: u16,
     /// A person wants it delivered whatever speaks against it.
     pub anyway: bool,
     /// How far it has come for each recipient it was begun for, by destination and user.
@@ -352,6 +390,18 @@ pub struct RunRow {
     pub removed: u64,
     /// Deliveries made again though an earlier attempt may have arrived: possible duplicates.
     pub repeated: u64,
+    /// Messages kept back in the quarantine.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Messages discarded because the configuration says so.
+    #[serde(default)]
+    pub discarded: u64,
+    /// Messages that are delivered though a filter did not look at them.
+    #[serde(default)]
+    pub unchecked: u64,
+    /// Messages found to be spam, whatever became of them.
+    #[serde(default)]
+    pub spam: u64,
     /// What ended it, when it did not end well.
     pub error: Option<String>,
 }

@@ -7,7 +7,7 @@ use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Step, StoreError,
+    ParkedRow, PutOff, RunRow, Settle, Step, StoreError,
 };
 
 /// What the engine remembers.
@@ -107,6 +107,10 @@ pub trait Store: Send + Sync {
         reason: &str,
         now: UnixTime,
     ) -> Result<(), StoreError>;
+
+    /// Filters put messages off before any delivery: they become pending until [`PutOff::retry_at`], and it is counted how
+    /// often. One that waits already, and was looked at before its time, is not counted again.
+    async fn put_off(&self, lease: &Lease, messages: &[PutOff], now: UnixTime) -> Result<(), StoreError>;
 
     /// A message will not be tried again, nor removed, until a person says so. `fingerprint` is what is known of it,
     /// as far as anything was seen of it.

@@ -1,4 +1,5 @@
-//! Durable state: the SQLite store with its single writer and group commit, and the lock on the state directory.
+//! Durable state: the SQLite store with its single writer and group commit, the lock on the state directory, and the
+//! sealing of secrets that are kept in it.
 //!
 //! This crate decides nothing: what becomes of a message is said by the rules in [`connectord_store::memory`]; here is how
 //! it is kept. A change is durable when its method returns.
@@ -22,4 +23,5 @@
 //! # }).unwrap();
 //! ```
 
+pub mod seal;
 pub mod sqlite;

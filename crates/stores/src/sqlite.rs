@@ -16,6 +16,7 @@ mod fault;
 mod leases;
 mod messages;
 mod notices;
+mod saved;
 mod schema;
 mod threads;
 
@@ -32,10 +33,12 @@ use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::memory::Message;
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+
+pub use self::saved::SECRET;
 
 use self::fault::Fault;
 use self::leases::Leases;
@@ -499,6 +502,22 @@ impl Store for SqliteStore {
             })
         };
         self.write("deferring a message", Some(lease), act).await
+    }
+
+    async fn put_off(&self, lease: &Lease, messages: &[PutOff], now: UnixTime) -> Result<(), StoreError> {
+        self.told(now);
+        let (account, messages) = (lease.account, messages.to_vec());
+        let act = move |connection: &Connection| {
+            accounts::owned(connection, account, messages.iter().map(|put_off| put_off.message.mailbox))?;
+            for put_off in &messages {
+                change(connection, put_off.message, |message| {
+                    message.put_off(put_off, now);
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        };
+        self.write("putting messages off", Some(lease), act).await
     }
 
     async fn park(

@@ -12,9 +12,12 @@ use connectord_account::{Entry, Key, State};
 use connectord_delivery::Recipient;
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{
-    Begin, Lease, MailboxId, Mark, MessageName, MessageRef, Settle, Settled, Step, Store, StoreError, battery,
+    AccountId, Begin, Expected, Lease, MailboxId, Mark, MessageName, MessageRef, Save, SavedAccount, SavedAccounts,
+    SecretChange, Settle, Settled, Step, Store, StoreError, battery,
 };
-use connectord_stores::sqlite::{Options, SqliteStore};
+use connectord_stores::seal::{Keys, Place, SealError};
+use connectord_stores::sqlite::{Options, SECRET, SqliteStore};
+use connectord_wire::Secret;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -83,13 +86,15 @@ async fn it_passes_the_battery() {
     let directory = tempfile::tempdir().unwrap();
     let count = AtomicU32::new(0);
     let fresh = async || open(directory.path().join(count.fetch_add(1, Ordering::Relaxed).to_string()));
-    battery::battery(fresh).await;
+    battery::battery(&fresh).await;
+    battery::saved_accounts(&fresh).await;
 }
 
 #[tokio::test]
 async fn what_it_knows_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     battery::survives_reopening(async || open(directory.path().join("state"))).await;
+    battery::saved_accounts_survive(async || open(directory.path().join("saved"))).await;
 }
 
 #[tokio::test]
@@ -184,12 +189,13 @@ fn only_the_last_part_of_the_path_is_made() {
 fn a_newer_schema_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    let change =
-        |sql: &str| rusqlite::Connection::open(directory.path().join("state.db")).unwrap().execute_batch(sql).unwrap();
+    let state = || rusqlite::Connection::open(directory.path().join("state.db")).unwrap();
+    let change = |sql: &str| state().execute_batch(sql).unwrap();
+    let known = state().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     change("PRAGMA user_version = 99");
-    let newer = StoreError::NewerSchema { found: 99, known: 4 };
+    let newer = StoreError::NewerSchema { found: 99, known };
     assert_eq!(SqliteStore::open(directory.path(), Options::default()).err(), Some(newer));
-    change("PRAGMA user_version = 4");
+    change(&format!("PRAGMA user_version = {known}"));
     open(directory.path());
 }
 
@@ -201,7 +207,10 @@ async fn a_state_of_the_first_schema_learns_to_remember_what_was_told() {
     state
         .execute_batch(
             "DROP TABLE notice; ALTER TABLE trouble DROP COLUMN anyway; ALTER TABLE run DROP COLUMN repeated;
-             ALTER TABLE mailbox DROP COLUMN quiet; PRAGMA user_version = 1",
+             ALTER TABLE mailbox DROP COLUMN quiet; ALTER TABLE trouble DROP COLUMN postponed;
+             ALTER TABLE trouble DROP COLUMN filter_failures; ALTER TABLE run DROP COLUMN quarantined;
+             ALTER TABLE run DROP COLUMN discarded; ALTER TABLE run DROP COLUMN unchecked;
+             ALTER TABLE run DROP COLUMN spam; DROP TABLE saved; DROP TABLE change; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(state);
@@ -477,4 +486,57 @@ fn a_full_disk_is_said_so_and_survived() {
     if text.contains("mounted") {
         assert!(text.contains("filled and went on"), "{text}{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// What is in the files of the state, and in a backup of it, opens nothing without the key.
+#[tokio::test]
+async fn neither_the_state_nor_a_backup_of_it_shows_a_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let store = open(&path);
+    let keys = Keys::make(&directory.path().join("key")).unwrap();
+    let ids = [store.open_account("ann@x").await.unwrap().id, store.open_account("bob@x").await.unwrap().id];
+    let (table, column) = SECRET;
+    let place = |account: AccountId| Place { table, account: account.0, column };
+    for (id, password) in ids.into_iter().zip(["correct horse", "battery staple"]) {
+        let record = keys.seal(place(id), &Secret::from(password)).unwrap();
+        let save = Save {
+            account: id,
+            expected: Expected::New,
+            settings: String::new(),
+            enabled: true,
+            secret: SecretChange::Set(record),
+            who: "anna".to_owned(),
+            now: NOW,
+        };
+        store.save_account(&save).await.unwrap();
+    }
+    let backup = directory.path().join("backup");
+    store.backup(&backup).await.unwrap();
+    let mut files = vec![backup];
+    files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+    assert!(files.len() > 2, "{files:?}");
+    for file in files {
+        let octets = std::fs::read(&file).unwrap();
+        for password in ["correct horse", "battery staple"] {
+            let is_there = octets.windows(password.len()).any(|part| part == password.as_bytes());
+            assert!(!is_there, "{password} in {}", file.display());
+        }
+    }
+    // Swapped rows do not open.
+    let [ann, bob] = [ids[0], ids[1]];
+    store.close().await;
+    let state = rusqlite::Connection::open(path.join("state.db")).unwrap();
+    let swap =
+        "UPDATE saved SET secret = (SELECT secret FROM saved AS other WHERE other.account = ?2) WHERE account = ?1";
+    state.execute(swap, [ann.0, bob.0]).unwrap();
+    drop(state);
+    let store = open(&path);
+    let record = |saved: Option<SavedAccount>| saved.unwrap().secret.unwrap().record;
+    let swapped = record(store.saved_account(ann).await.unwrap());
+    assert_eq!(keys.open(place(ann), &swapped), Err(SealError::Tampered));
+    let own = record(store.saved_account(bob).await.unwrap());
+    assert_eq!(keys.open(place(bob), &own), Ok(Secret::from("battery staple")));
+    let other = Keys::make(&directory.path().join("other")).unwrap();
+    assert!(matches!(other.open(place(bob), &own), Err(SealError::OtherKey { .. })));
 }

@@ -5,6 +5,7 @@
 pub(crate) mod wrappers;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,15 +15,59 @@ use async_trait::async_trait;
 use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
-use connectord_mail::UnixTime;
+use connectord_engine::{Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_filter::Policy;
+use connectord_mail::{Relays, UnixTime};
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
 use connectord_store::Store;
 use connectord_stores::sqlite::{self, SqliteStore};
+use connectord_testkit::servers::{ImapServer, Mailbox, Pop3Server, Server, ServerOptions};
 use connectord_wire::{Endpoint, Security};
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+pub(crate) const BOTH: [Protocol; 2] = [Protocol::Pop3, Protocol::Imap];
+
+/// A small server that speaks either protocol.
+pub(crate) enum Any {
+    Pop3(Pop3Server),
+    Imap(ImapServer),
+}
+
+impl Any {
+    /// For `ann`, whose password is `secret`.
+    pub(crate) fn start(protocol: Protocol) -> Self {
+        let options = ServerOptions::new().user("ann", "secret");
+        match protocol {
+            Protocol::Pop3 => Self::Pop3(Pop3Server::start(options)),
+            Protocol::Imap => Self::Imap(ImapServer::start(options)),
+        }
+    }
+
+    pub(crate) fn with(protocol: Protocol, mail: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let server = Self::start(protocol);
+        for message in mail {
+            server.inbox().add(message);
+        }
+        server
+    }
+
+    pub(crate) fn inbox(&self) -> Mailbox {
+        self.mailbox("ann")
+    }
+}
+
+impl Deref for Any {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        match self {
+            Self::Pop3(server) => server,
+            Self::Imap(server) => server,
+        }
+    }
+}
 
 /// Everything one installation has, below one directory.
 pub(crate) struct Installation {
@@ -71,6 +116,7 @@ impl Installation {
             logins: Logins::default(),
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
+            filters: Filters::none(),
         };
         Self { directory, store, site: Arc::new(site), ahead, stop: watch::channel(false).0 }
     }
@@ -86,6 +132,7 @@ impl Installation {
             logins: Logins::default(),
             users: Arc::new(Everybody),
             observer,
+            filters: Filters::none(),
         })
     }
 
@@ -135,6 +182,8 @@ impl Installation {
                 .collect(),
             account: Arc::new(account),
             ambiguous: connectord_engine::Ambiguous::default(),
+            policy: Policy::default(),
+            relays: Relays::default(),
         }
     }
 

@@ -14,9 +14,9 @@ use connectord_engine::{Observer, Progress};
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Counts down to the call that fails.
 #[derive(Default)]
@@ -51,6 +51,9 @@ pub(crate) struct FailingStore {
     pub(crate) forgets: AtomicBool,
     /// How often all that is known of a mailbox was read.
     pub(crate) ledgers: AtomicUsize,
+    /// The call does not fail: whoever made it is killed there.
+    pub(crate) kills: AtomicBool,
+    pub(crate) died: Notify,
 }
 
 impl FailingStore {
@@ -61,19 +64,28 @@ impl FailingStore {
             after,
             forgets: AtomicBool::new(false),
             ledgers: AtomicUsize::new(0),
+            kills: AtomicBool::new(false),
+            died: Notify::new(),
         })
+    }
+
+    async fn fail(&self) -> StoreError {
+        if self.kills.load(Ordering::SeqCst) {
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+        }
+        StoreError::Failed { during: "a test", text: "as the test wants".into() }
     }
 }
 
 macro_rules! call {
     ($self:ident, $call:expr) => {{
         let hit = $self.countdown.hits();
-        let failed = || StoreError::Failed { during: "a test", text: "as the test wants".into() };
         if hit && !$self.after {
-            return Err(failed());
+            return Err($self.fail().await);
         }
         let result = $call.await;
-        if hit { Err(failed()) } else { result }
+        if hit { Err($self.fail().await) } else { result }
     }};
 }
 
@@ -154,6 +166,9 @@ impl Store for FailingStore {
         now: UnixTime,
     ) -> Result<(), StoreError> {
         call!(self, self.inner.defer(lease, message, name, retry_at, reason, now))
+    }
+    async fn put_off(&self, lease: &Lease, messages: &[PutOff], now: UnixTime) -> Result<(), StoreError> {
+        call!(self, self.inner.put_off(lease, messages, now))
     }
     async fn park(
         &self,

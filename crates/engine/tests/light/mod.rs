@@ -12,10 +12,12 @@ use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::simdisk::SimDisk;
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
-use connectord_mail::UnixTime;
+use connectord_engine::{Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_filter::Policy;
+use connectord_mail::{Relays, UnixTime};
 use connectord_net::{Connector, Route};
 use connectord_sasl::{Credential, StaticCredentials};
+use connectord_store::Store;
 use connectord_store::memory::MemoryStore;
 use connectord_wire::{Endpoint, Security};
 use tokio::sync::watch;
@@ -59,8 +61,24 @@ impl Light {
             logins: Logins::default(),
             users: Arc::new(Everybody),
             observer,
+            filters: Filters::none(),
         };
         Self { store, disk, site: Arc::new(site), ahead, stop: watch::channel(false).0 }
+    }
+
+    /// The same site over another store.
+    pub(crate) fn site_with(&self, store: Arc<dyn Store>) -> Arc<Site> {
+        Arc::new(Site {
+            store,
+            connector: Connector::new(),
+            spool: Spool::new("/nonexistent".into(), 64 << 20),
+            hostname: "test".into(),
+            clock: self.site.clock.clone(),
+            logins: Logins::default(),
+            users: Arc::new(Everybody),
+            observer: Arc::new(Quiet),
+            filters: self.site.filters.clone(),
+        })
     }
 
     pub(crate) fn maildir(&self) -> Arc<dyn Delivery> {
@@ -85,6 +103,8 @@ impl Light {
             delivery: self.maildir(),
             recipients: account.deliver_to.iter().map(recipient).collect(),
             ambiguous: connectord_engine::Ambiguous::default(),
+            policy: Policy::default(),
+            relays: Relays::default(),
             account: Arc::new(account),
         }
     }

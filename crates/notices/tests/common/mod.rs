@@ -81,6 +81,8 @@ impl Installation {
                     delivery: Arc::clone(&delivery),
                     recipients: vec![Recipient { address: user.clone(), user }],
                     ambiguous: Default::default(),
+                    policy: Default::default(),
+                    relays: Default::default(),
                 }
             })
             .collect();

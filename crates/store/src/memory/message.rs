@@ -5,7 +5,8 @@ use connectord_delivery::Recipient;
 use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
-    Begin, DeliveryRow, Mark, MessageName, MessageRef, ParkedDelivery, ParkedRow, Settle, Settled, Step, StoreError,
+    Begin, DeliveryRow, Mark, MessageName, MessageRef, ParkedDelivery, ParkedRow, PutOff, PutOffBy, Settle, Settled,
+    Step, StoreError,
 };
 
 /// How long a message that is gone from the server is remembered.
@@ -63,6 +64,10 @@ pub struct Trouble {
     pub since: Option<UnixTime>,
     /// Octets as announced; 0 when only the fingerprint knows.
     pub size_octets: u64,
+    /// How often filters put it off.
+    pub postponed: u16,
+    /// How often a filter failed at it.
+    pub filter_failures: u16,
 }
 
 /// One delivery of a message that is pending or parked.
@@ -223,6 +228,30 @@ impl Message {
         self.trouble.since.get_or_insert(now);
     }
 
+    /// See [`crate::Store::put_off`]. Only a message that is pending changes.
+    pub fn put_off(&mut self, put_off: &PutOff, now: UnixTime) {
+        if self.entry.state != State::Pending {
+            return;
+        }
+        self.recognise(&put_off.name);
+        self.entry.fingerprint = put_off.fingerprint;
+        self.entry.adopted = false;
+        if put_off.arrived_at != UnixTime(0) {
+            self.entry.arrived_at = put_off.arrived_at;
+        }
+        // Who asks by hand before its time has not waited.
+        if self.entry.retry_at <= now {
+            let count = match put_off.by {
+                PutOffBy::Postponement => &mut self.trouble.postponed,
+                PutOffBy::Failure => &mut self.trouble.filter_failures,
+            };
+            *count = count.saturating_add(1);
+            self.entry.retry_at = put_off.retry_at;
+        }
+        put_off.reason.clone_into(&mut self.trouble.reason);
+        self.trouble.since.get_or_insert(now);
+    }
+
     /// See [`crate::Store::park`]. A message that is finished stays so.
     pub fn park(
         &mut self,
@@ -330,6 +359,7 @@ impl Message {
             return false;
         }
         self.entry = Entry { state: State::Pending, retry_at: UnixTime(0), attempts: 0, ..self.entry };
+        (self.trouble.postponed, self.trouble.filter_failures) = (0, 0);
         for delivery in &mut self.deliveries {
             if delivery.step == Step::Parked {
                 delivery.step = Step::Waiting;
@@ -408,6 +438,8 @@ impl Message {
             reason: self.trouble.reason.clone(),
             since: self.trouble.since.unwrap_or_default(),
             attempts: self.entry.attempts,
+            postponed: self.trouble.postponed,
+            filter_failures: self.trouble.filter_failures,
             anyway: self.entry.anyway,
             deliveries: self.parked_deliveries(),
         }
@@ -512,6 +544,7 @@ mod tests {
         Begin(Vec<(usize, Step)>),
         Settle(usize, Settled),
         Defer(i64),
+        PutOff(i64, PutOffBy),
         Park,
         Mark(Mark),
         Retry,
@@ -552,6 +585,8 @@ mod tests {
             4 => prop::collection::vec((0..3usize, step), 1..4).prop_map(Act::Begin),
             8 => (0..3usize, settled).prop_map(|(user, settled)| Act::Settle(user, settled)),
             1 => (0..9i64).prop_map(Act::Defer),
+            1 => (0..9i64).prop_map(|at| Act::PutOff(at, PutOffBy::Postponement)),
+            1 => (0..9i64).prop_map(|at| Act::PutOff(at, PutOffBy::Failure)),
             1 => Just(Act::Park),
             1 => mark.prop_map(Act::Mark),
             1 => Just(Act::Retry),
@@ -559,6 +594,31 @@ mod tests {
             1 => Just(Act::Skip),
             1 => Just(Act::Delete),
         ]
+    }
+
+    fn put_off(by: PutOffBy, at: i64) -> PutOff {
+        PutOff {
+            message: NAME,
+            fingerprint: Fingerprint::default(),
+            arrived_at: UnixTime(0),
+            name: MessageName::default(),
+            by,
+            retry_at: UnixTime(at),
+            reason: "greylisted".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_looked_at_before_its_time_is_not_put_off_once_more() {
+        let mut message = Message::new(NAME, State::Pending);
+        message.put_off(&put_off(PutOffBy::Postponement, 600), UnixTime(10));
+        message.put_off(&put_off(PutOffBy::Postponement, 700), UnixTime(100));
+        assert_eq!((message.trouble.postponed, message.entry.retry_at), (1, UnixTime(600)));
+        message.put_off(&put_off(PutOffBy::Postponement, 1200), UnixTime(600));
+        message.put_off(&put_off(PutOffBy::Failure, 1800), UnixTime(1200));
+        assert_eq!((message.trouble.postponed, message.trouble.filter_failures, message.entry.attempts), (2, 1, 0));
+        assert!(message.retry());
+        assert_eq!((message.trouble.postponed, message.trouble.filter_failures), (0, 0), "a person's word");
     }
 
     proptest! {
@@ -602,6 +662,7 @@ mod tests {
                         }
                     }
                     Act::Defer(at) => message.defer(&MessageName::default(), UnixTime(at), "cut off", now),
+                    Act::PutOff(at, by) => message.put_off(&put_off(by, at), now),
                     Act::Park => message.park(&MessageName::default(), None, 1, "no", now),
                     Act::Mark(mark) => {
                         if let Ok(marked) = Message::mark(Some(message.clone()), NAME, mark, Some(now)) {

@@ -16,12 +16,13 @@ const ACCOUNT: &str = "SELECT id, address, retired_at, failures, login_refusals,
 const MAILBOX: &str = "SELECT id, account, name, uid_validity, uid_next, first_listed, last_listed, absence_times,
     absence_since, continues, keys_recur, quiet FROM mailbox";
 
-const HOLDS: [(&str, Hold); 5] = [
+const HOLDS: [(&str, Hold); 6] = [
     ("backoff", Hold::Backoff),
     ("login", Hold::Login),
     ("throttled", Hold::Throttled),
     ("user_gone", Hold::UserGone),
     ("destination", Hold::Destination),
+    ("filter", Hold::Filter),
 ];
 
 /// An account that is in use.
@@ -194,7 +195,8 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
     connection
         .prepare_cached(
             "INSERT INTO run (account, started, duration_ms, listed, retrieved, octets, delivered, deferred, parked,
-             removed, error, repeated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             removed, error, repeated, quarantined, discarded, unchecked, spam)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             account.0,
@@ -209,6 +211,10 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
             number(run.removed),
             run.error,
             number(run.repeated),
+            number(run.quarantined),
+            number(run.discarded),
+            number(run.unchecked),
+            number(run.spam),
         ])?;
     connection
         .prepare_cached(
@@ -222,7 +228,7 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
 pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> Result<Vec<RunRow>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT started, duration_ms, listed, retrieved, octets, delivered, deferred, parked, removed, error,
-         repeated FROM run WHERE account = ?1 ORDER BY id DESC LIMIT ?2",
+         repeated, quarantined, discarded, unchecked, spam FROM run WHERE account = ?1 ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map([account.0, i64::try_from(most).unwrap_or(i64::MAX)], |row| {
         let number = |at: usize| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
@@ -238,6 +244,10 @@ pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> 
             removed: number(8)?,
             error: row.get(9)?,
             repeated: number(10)?,
+            quarantined: number(11)?,
+            discarded: number(12)?,
+            unchecked: number(13)?,
+            spam: number(14)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -283,6 +293,7 @@ pub(super) fn forget(connection: &Connection, account: AccountId, limit: UnixTim
         return Ok(true);
     }
     connection.execute("DELETE FROM run WHERE account = ?1", [account.0])?;
+    connection.execute("DELETE FROM saved WHERE account = ?1", [account.0])?;
     connection.execute("DELETE FROM mailbox WHERE account = ?1", [account.0])?;
     connection.execute("DELETE FROM account WHERE id = ?1", [account.0])?;
     Ok(false)

@@ -93,7 +93,8 @@ pub(super) fn load(connection: &Connection, name: MessageRef) -> rusqlite::Resul
     let troubled = if finished.is_none_or(|(entry, _)| entry.state == State::Delivered) {
         let mut statement = connection.prepare_cached(
             "SELECT key, generation, state, delivered_at, print, retry_at, attempts, anyway, since, reason, size_octets,
-             on_server, message_id, sender, subject FROM trouble WHERE mailbox = ?1 AND key = ?2 AND generation = ?3",
+             on_server, message_id, sender, subject, postponed, filter_failures
+             FROM trouble WHERE mailbox = ?1 AND key = ?2 AND generation = ?3",
         )?;
         let row = |row: &Row<'_>| Ok((troubled_entry(row)?, trouble_from(row, 8)?));
         statement.query_row(params![name.mailbox.0, SqlKey(name.key), name.generation], row).optional()?
@@ -217,8 +218,8 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
                 .prepare_cached(
                     "INSERT OR REPLACE INTO trouble
                      (mailbox, key, generation, state, delivered_at, print, retry_at, attempts, since, reason, size_octets,
-                      on_server, message_id, sender, subject, anyway)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                      on_server, message_id, sender, subject, anyway, postponed, filter_failures)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
                 )?
                 .execute(params![
                     name.mailbox.0,
@@ -237,6 +238,8 @@ fn save_trouble(connection: &Connection, before: Option<&Message>, after: &Messa
                     trouble.name.from,
                     trouble.name.subject,
                     entry.anyway,
+                    trouble.postponed,
+                    trouble.filter_failures,
                 ])?;
         }
     }
@@ -366,7 +369,8 @@ pub(super) fn troubled_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry { retry_at: UnixTime(row.get(5)?), attempts: row.get(6)?, anyway: row.get(7)?, ..entry })
 }
 
-/// Reads since, reason, size_octets, on_server, message_id, sender and subject, from column `at`.
+/// Reads since, reason, size_octets, on_server, message_id, sender, subject, postponed and filter_failures, from column
+/// `at`.
 pub(super) fn trouble_from(row: &Row<'_>, at: usize) -> rusqlite::Result<Trouble> {
     Ok(Trouble {
         since: row.get::<_, Option<i64>>(at)?.map(UnixTime),
@@ -378,6 +382,8 @@ pub(super) fn trouble_from(row: &Row<'_>, at: usize) -> rusqlite::Result<Trouble
             from: row.get(at + 5)?,
             subject: row.get(at + 6)?,
         },
+        postponed: row.get(at + 7)?,
+        filter_failures: row.get(at + 8)?,
     })
 }
 

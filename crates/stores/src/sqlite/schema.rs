@@ -16,7 +16,7 @@ const APPLICATION_ID: i64 = 0x434E_4452;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Each makes the next schema of the one before; `user_version` says how many have been applied. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: &[&str] = &[
     // A finished message is one row of `ledger` and nothing else, at most 64 octets on disk: hence no rowid, a key that
     // is an integer (UID) or 16 octets (digest), states numbered so that the common ones take no octet, and everything
     // that no query looks at packed into `print`. Rows of a large mailbox lie scattered, one page each, so a message gets
@@ -78,6 +78,16 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     "
     ALTER TABLE mailbox ADD COLUMN quiet BLOB;
     ",
+    // What filters did.
+    "
+    ALTER TABLE trouble ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trouble ADD COLUMN filter_failures INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE run ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE run ADD COLUMN discarded INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE run ADD COLUMN unchecked INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE run ADD COLUMN spam INTEGER NOT NULL DEFAULT 0;
+    ",
+    super::saved::SCHEMA,
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
@@ -161,5 +171,52 @@ mod tests {
             statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let wanted = [&print[..8], &[0; 8], &print[16..]].concat();
         assert_eq!(found, [Some(wanted.clone()), Some(wanted), None]);
+    }
+
+    #[test]
+    fn a_state_from_before_there_were_filters_opens_and_nothing_was_put_off_in_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS[..4].iter().for_each(|migration| connection.execute_batch(migration).unwrap());
+        connection
+            .execute_batch(
+                "INSERT INTO account (id, address) VALUES (1, 'ann@example.org');
+                 INSERT INTO mailbox (id, account, name, uid_validity) VALUES (1, 1, 'INBOX', 7);
+                 INSERT INTO trouble VALUES (1, 5, 0, 2, 0, NULL, 77, 3, 70, 'no', 9, '5', '<1@x>', 'Bob', 'Hi', 1);
+                 INSERT INTO run (account, started, duration_ms, listed, retrieved, octets, delivered, deferred, parked,
+                 removed, error, repeated) VALUES (1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 'cut', 10);",
+            )
+            .unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 4).unwrap();
+        migrate(&mut connection).unwrap();
+        let rows = super::super::accounts::troubled(&connection, None, true).unwrap();
+        let row = &rows[0];
+        assert_eq!((row.attempts, row.anyway, row.postponed, row.filter_failures), (3, true, 0, 0));
+        assert_eq!((row.reason.as_str(), row.name.subject.as_str()), ("no", "Hi"));
+        let runs = super::super::accounts::runs(&connection, connectord_store::AccountId(1), 5).unwrap();
+        let run = &runs[0];
+        assert_eq!(
+            (run.removed, run.repeated, run.quarantined, run.discarded, run.unchecked, run.spam),
+            (9, 10, 0, 0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_state_from_before_saved_accounts_has_its_accounts_and_takes_saved_ones() {
+        let saved = MIGRATIONS.iter().position(|step| *step == super::super::saved::SCHEMA).unwrap();
+        let mut connection = Connection::open_in_memory().unwrap();
+        for step in &MIGRATIONS[..saved] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.execute_batch("INSERT INTO account (address, failures) VALUES ('ann@x', 3)").unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", saved as i64).unwrap();
+        migrate(&mut connection).unwrap();
+        let known = super::super::accounts::accounts(&connection).unwrap();
+        assert_eq!((known[0].address.as_str(), known[0].health.failures), ("ann@x", 3));
+        let count = |table: &str| {
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!((count("saved"), count("change")), (0, 0));
     }
 }
