@@ -1,12 +1,11 @@
-//! `connectord check`: the configuration, and with `--online` every login.
+//! `connectord check`: the configuration, and with `--online` every filter and every login.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use connectord_account::Account;
 use connectord_config::Config;
 use connectord_config::build::{BuildError, Builder, state_directory};
-use connectord_engine::{Clock, Exit, Job, Mode, Quiet};
+use connectord_engine::{Clock, Exit, Mode, Quiet};
 use connectord_net::Connector;
 use connectord_store::StoreError;
 use serde_json::Value;
@@ -14,9 +13,9 @@ use tracing::level_filters::LevelFilter;
 
 use crate::cli::Check;
 use crate::error::Error;
-use crate::fetch::run_all;
+use crate::fetch::{chosen, run_all};
 use crate::logging::{Colour, Settings};
-use crate::{control, process, say, setup};
+use crate::{control, filters, process, say, setup};
 
 pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour) -> Result<Exit, Error> {
     let config = setup::read_config(path)?;
@@ -32,12 +31,16 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
     if !options.online {
         return Ok(exit);
     }
+    exit = exit.worst(filters::probe_all(&config).await?);
+    if !config.filters.chain.is_empty() {
+        filters::look_for_room(&config, &state_directory(&config)?);
+    }
     let errors = Settings { level: LevelFilter::ERROR, colour, ..Settings::default() };
     let _log = setup::start_log(&errors)?;
     let parts = match setup::build(&config, Arc::new(Quiet)).await {
         Err(Error::Build(BuildError::State(StoreError::Locked { .. }))) => {
             // The daemon has the state: it looks for us.
-            let request = control::fetch_request(&wanted(&config, &options), true);
+            let request = control::fetch_request(&options.accounts, true);
             let state = state_directory(&config)?;
             let asked = control::ask(&state, &request, |line| {
                 if let Some(report) = line.get("report") {
@@ -48,9 +51,7 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         }
         other => other?,
     };
-    let wanted = wanted(&config, &options);
-    let jobs: Vec<Job> =
-        parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
+    let jobs = chosen(parts.jobs(), &options.accounts).map_err(Error::Usage)?;
     let mode = Mode { by_hand: true, dry_run: true };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     for (address, report) in &reports {
@@ -81,18 +82,6 @@ async fn test_notice(config: &Config) -> Result<Exit, Error> {
         }
     }
     Ok(exit)
-}
-
-/// The accounts to try: those named, or all that are switched on.
-fn wanted(config: &Config, options: &Check) -> Vec<String> {
-    let named = |account: &&Account| {
-        if options.accounts.is_empty() {
-            account.enabled
-        } else {
-            options.accounts.iter().any(|name| name.eq_ignore_ascii_case(&account.address))
-        }
-    };
-    config.accounts.iter().filter(named).map(|account| account.address.clone()).collect()
 }
 
 /// What a look at an account brought, in a line or two.

@@ -33,11 +33,18 @@ pub(crate) enum Command {
     ///
     /// Back-off and login holds do not apply to a check by hand. A running daemon that holds the state is asked to do it.
     Fetch(Fetch),
-    /// Check the configuration, and with --online log in everywhere
+    /// Check the configuration, and with --online try every filter and log in everywhere
     Check(Check),
     /// Messages that are in trouble: look at them, try them again, deliver them anyway, leave them alone, or remove them
     #[command(subcommand)]
     Parked(Parked),
+    /// Messages that filters kept back: look at them, release them, discard them, tell their users
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Propose whose Received fields an account may believe, from the headers of its newest messages
+    ///
+    /// Nothing is believed by that: what is proposed is to be read, and to be written into the configuration.
+    Relays(Relays),
     /// The memory of what was fetched
     #[command(subcommand)]
     State(State),
@@ -95,7 +102,8 @@ pub(crate) struct UrlOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Log in to every account, list it, and see whether its users exist; nothing is retrieved or changed
+    /// Try every filter with a sample that it must find, log in to every account, list it, and see whether its users exist;
+    /// nothing is retrieved or changed
     #[arg(long)]
     pub(crate) online: bool,
     /// Send a test notice by every way that `[notices]` names, and say what became of it
@@ -104,6 +112,19 @@ pub(crate) struct Check {
     /// Addresses of accounts to try with --online [default: all]
     #[arg(value_name = "ADDRESS")]
     pub(crate) accounts: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Relays {
+    /// Address of the account
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) account: String,
+    /// How many of its newest messages are looked at
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) messages: u32,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -149,6 +170,102 @@ pub(crate) struct Chosen {
     /// With --all: the account
     #[arg(long, value_name = "ADDRESS", requires = "all")]
     pub(crate) account: Option<String>,
+    /// One JSON object per message
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List what is held, the newest first
+    List(Listing),
+    /// Show all that is known of messages, without their content
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// The message itself, as it came, on standard output, which must not be a terminal
+        #[arg(long)]
+        raw: bool,
+        /// The message itself, as it came, into a new file that only you can read
+        #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+        output: Option<PathBuf>,
+    },
+    /// Deliver messages to those who would have got them, and hold them no longer
+    Release {
+        #[command(flatten)]
+        which: Which,
+        /// As spam: with the subject's prefix and the X-Spam fields that they would have got
+        #[arg(long)]
+        marked: bool,
+        /// Also those with viruses
+        #[arg(long)]
+        infected: bool,
+        /// Tell the filter that learns that they are no spam
+        #[arg(long, conflicts_with = "marked")]
+        teach: bool,
+    },
+    /// Remove messages for good
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Yes, they are to be gone for good
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Tell users by mail what was held for them since they were last told
+    Report {
+        /// This user only [default: all for whom something is held]
+        #[arg(long)]
+        user: Option<String>,
+        /// Say who would be told, and tell nobody
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object per user
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which messages in the quarantine are listed.
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    /// Of this account only
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) account: Option<String>,
+    /// For this local user only
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// With this text in sender, subject or reason only
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// With viruses, spam without, or held for other reasons
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<Kind>,
+    /// Most messages
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// How many of the newest are left out
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) offset: usize,
+    /// One JSON object per message; the last line says how many there are
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What messages are held as.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Virus,
+    Spam,
+    Other,
+}
+
+/// Which messages in the quarantine.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Their names, as `list` shows them, or enough of the beginning
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
     /// One JSON object per message
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,12 +2,15 @@
 //!
 //! Only the user the daemon runs as, and root, are heard: the socket has mode 0600, and the peer's credentials are asked.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use connectord_config::Config;
+use connectord_config::build::teacher;
 use connectord_engine::{Change, Exit, Job, Mode, Observer, Progress, Report, Scheduler, Site};
+use connectord_quarantine::DirectoryQuarantine;
 use connectord_stores::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,10 +20,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::accounts::Accounts;
 use crate::cli::Fetch;
 use crate::error::Error;
-use crate::fetch::run_all;
-use crate::{parked, say, state};
+use crate::fetch::{chosen, run_all};
+use crate::{accounts, parked, quarantine, say, state};
 
 /// Longest request, in octets.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -55,6 +59,8 @@ impl Observer for Feed {
             Progress::Retrieved => json!({"retrieved": 1}),
             Progress::Delivered => json!({"delivered": 1}),
             Progress::Parked => json!({"parked": 1}),
+            Progress::Quarantined => json!({"quarantined": 1}),
+            Progress::Discarded => json!({"discarded": 1}),
             Progress::Removed(count) => json!({"removed": count}),
             _ => return,
         };
@@ -73,6 +79,10 @@ pub(crate) struct Control {
     pub(crate) feed: Arc<Feed>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) config: Config,
+    /// What accounts can be changed by; `None` in a demonstration.
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    /// Where messages are kept back; `None` where there is no such place.
+    pub(crate) quarantine: Option<DirectoryQuarantine>,
 }
 
 impl Control {
@@ -135,7 +145,7 @@ impl Control {
             return;
         }
         let answer = match serde_json::from_str::<Value>(&line) {
-            Ok(request) => self.answer(&request, &mut write).await,
+            Ok(request) => self.answer(&request, &who(uid.unwrap_or_default()), &mut write).await,
             Err(error) => Err(format!("the request is no JSON: {error}")),
         };
         let last = match answer {
@@ -146,7 +156,7 @@ impl Control {
         let _ = say(&mut write, &last).await;
     }
 
-    async fn answer(&self, request: &Value, write: &mut OwnedWriteHalf) -> Result<Exit, String> {
+    async fn answer(&self, request: &Value, who: &str, write: &mut OwnedWriteHalf) -> Result<Exit, String> {
         match request["do"].as_str().unwrap_or_default() {
             "fetch" => self.fetch(request, write).await,
             "parked" => {
@@ -155,6 +165,21 @@ impl Control {
                 for account in &answer.check {
                     self.scheduler.check_now(account);
                 }
+                for row in &answer.rows {
+                    say(write, row).await.map_err(|error| error.to_string())?;
+                }
+                Ok(answer.exit)
+            }
+            "quarantine" => {
+                let jobs = self.jobs.borrow().clone();
+                let desk = quarantine::Desk {
+                    quarantine: self.quarantine.as_ref(),
+                    jobs: &jobs,
+                    teacher: teacher(&self.config),
+                    now: self.site.clock.now(),
+                    machine: self.site.hostname.clone(),
+                };
+                let answer = desk.answer(request).await?;
                 for row in &answer.rows {
                     say(write, row).await.map_err(|error| error.to_string())?;
                 }
@@ -170,14 +195,23 @@ impl Control {
                     }
                 }
             }
+            "account" => {
+                let accounts = self.accounts.as_ref().ok_or("accounts cannot be changed here")?;
+                let (lines, exit) = accounts::answer(accounts, who, request).await;
+                for line in &lines {
+                    say(write, line).await.map_err(|error| error.to_string())?;
+                }
+                Ok(exit)
+            }
             other => Err(format!("unknown request {other:?}")),
         }
     }
 
     async fn fetch(&self, request: &Value, write: &mut OwnedWriteHalf) -> Result<Exit, String> {
-        let wanted: Vec<&str> =
-            request["accounts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let jobs: Vec<Job> = self.jobs.borrow().iter().filter(|job| wanted.contains(&job.address())).cloned().collect();
+        let named: Vec<String> =
+            request["accounts"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let jobs = chosen(&self.jobs.borrow(), &named)?;
+        let wanted: HashSet<String> = jobs.iter().map(|job| job.address().to_owned()).collect();
         let mode = Mode { by_hand: true, dry_run: request["dry_run"].as_bool().unwrap_or(false) };
         let mut feed = self.feed.0.subscribe();
         let (ended, mut end) = mpsc::channel(1);
@@ -192,7 +226,7 @@ impl Control {
             tokio::select! {
                 () = &mut running, if !done => done = true,
                 Ok((account, event)) = feed.recv() => {
-                    if wanted.contains(&account.as_str()) {
+                    if wanted.contains(&account) {
                         let line = json!({"account": account, "progress": event});
                         say(write, &line).await.map_err(|error| error.to_string())?;
                     }
@@ -211,6 +245,12 @@ impl Control {
     }
 }
 
+/// Who asks, by the name that this machine has for them.
+fn who(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    user.ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name)
+}
+
 async fn say(write: &mut OwnedWriteHalf, line: &Value) -> std::io::Result<()> {
     let mut text = line.to_string();
     text.push('\n');
@@ -225,7 +265,8 @@ pub(crate) fn report_json(address: &str, report: &Report) -> Value {
         "listed": report.listed, "new": report.new, "due": report.due,
         "retrieved": report.retrieved, "octets": report.octets,
         "delivered": report.delivered, "deferred": report.deferred, "parked": report.parked,
-        "removed": report.removed, "repeated": report.repeated,
+        "removed": report.removed, "repeated": report.repeated, "quarantined": report.quarantined,
+        "discarded": report.discarded, "unchecked": report.unchecked, "spam": report.spam,
         "changes": report.changes.iter().map(change_json).collect::<Vec<_>>(),
         "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         "error": report.error.as_ref().map(|error| connectord_engine::chain(error)),

@@ -65,7 +65,7 @@ pub(crate) async fn demo(options: crate::cli::Demo) -> Result<Exit, Error> {
     let watcher = Arc::new(Watcher { bars, feed: Arc::default(), deliveries, live: AtomicBool::new(false) });
     let parts = setup::build(&config, Arc::clone(&watcher) as Arc<dyn Observer>).await?;
     let mode = Mode { by_hand: true, dry_run: false };
-    let reports = run_all(Arc::clone(&parts.site), parts.jobs.clone(), &config, mode).await;
+    let reports = run_all(Arc::clone(&parts.site), parts.jobs().to_vec(), &config, mode).await;
     shown.finish();
     screen.say(&closing_table(&reports, width(&io::stdout()).unwrap_or(usize::MAX), screen.look));
 
@@ -149,7 +149,7 @@ impl Show {
         // What came in the first round is not told again.
         self.shelf.news()?;
         self.screen.receiving(&self.place);
-        let (_jobs, watched) = watch::channel(parts.jobs.clone());
+        let (_jobs, watched) = watch::channel(parts.jobs().to_vec());
         let (switch, stop) = watch::channel(false);
         let scheduler = Arc::new(Scheduler::new(Arc::clone(&parts.site), limits(config)));
         let control = Control {
@@ -160,6 +160,8 @@ impl Show {
             feed: Arc::clone(&watcher.feed),
             stop: stop.clone(),
             config: config.clone(),
+            accounts: None,
+            quarantine: None,
         };
         let control = tokio::spawn(control.listen(parts.store.path())?);
         let running = tokio::spawn(async move { scheduler.run(watched, stop).await });

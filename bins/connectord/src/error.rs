@@ -18,8 +18,12 @@ pub(crate) enum Error {
     Url(#[from] UrlError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Quarantine(#[from] connectord_quarantine::OpenError),
     #[error("the log cannot be started")]
     Log(#[from] crate::logging::Error),
+    #[error(transparent)]
+    Password(#[from] connectord::password::Error),
     #[error("{0}")]
     Usage(String),
     #[error("{text}")]
@@ -66,11 +70,16 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) => Exit::Config,
-            Self::Url(_) | Self::Usage(_) => Exit::Usage,
-            Self::Store(StoreError::Locked { .. }) | Self::Build(BuildError::State(StoreError::Locked { .. })) => {
-                Exit::TempFail
-            }
-            Self::Build(BuildError::State(_)) | Self::Store(_) | Self::Io { .. } | Self::Log(_) => Exit::Io,
+            Self::Url(_) | Self::Usage(_) | Self::Password(connectord::password::Error::None(_)) => Exit::Usage,
+            Self::Store(StoreError::Locked { .. })
+            | Self::Build(BuildError::State(StoreError::Locked { .. }))
+            | Self::Quarantine(connectord_quarantine::OpenError::Locked { .. }) => Exit::TempFail,
+            Self::Build(BuildError::State(_))
+            | Self::Store(_)
+            | Self::Quarantine(_)
+            | Self::Io { .. }
+            | Self::Log(_)
+            | Self::Password(_) => Exit::Io,
             Self::Build(_) => Exit::Config,
             Self::Unavailable(_) => Exit::TempFail,
         }

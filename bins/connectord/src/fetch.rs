@@ -40,17 +40,17 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
     }
     let config = setup::read_config(config)?;
     process::become_user(&config.process)?;
-    let wanted = wanted(&config, &options.accounts)?;
-    let observer = observer(&options, wanted.len(), colour);
+    let observer = observer(&options, 0, colour);
     let _log = observer.start_log(&config, colour)?;
-    let (parts, inbox, told) = match setup::build_with_notices(&config, observer.clone().into_observer()).await {
-        Err(Error::Build(connectord_config::build::BuildError::State(StoreError::Locked { .. }))) => {
-            return control::fetch(&state_directory(&config)?, &wanted, &options).await;
-        }
-        other => other?,
-    };
-    let jobs: Vec<Job> =
-        parts.jobs.iter().filter(|job| wanted.iter().any(|name| name == job.address())).cloned().collect();
+    let (parts, inbox, told) =
+        match setup::build_with_notices(&config, setup::Keys::AsThereAre, observer.clone().into_observer()).await {
+            Err(Error::Build(connectord_config::build::BuildError::State(StoreError::Locked { .. }))) => {
+                return control::fetch(&state_directory(&config)?, &options.accounts, &options).await;
+            }
+            other => other?,
+        };
+    let jobs = chosen(parts.jobs(), &options.accounts).map_err(Error::Usage)?;
+    observer.expect(jobs.len());
     let mode = Mode { by_hand: true, dry_run: options.dry_run };
     let reports = run_all(Arc::clone(&parts.site), jobs, &config, mode).await;
     observer.finish();
@@ -67,16 +67,16 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
     Ok(exit)
 }
 
-/// The addresses to check: those named, or all that are switched on.
-fn wanted(config: &Config, named: &[String]) -> Result<Vec<String>, Error> {
+/// The accounts to check: those named, or all that are switched on.
+pub(crate) fn chosen(jobs: &[Job], named: &[String]) -> Result<Vec<Job>, String> {
     if named.is_empty() {
-        return Ok(config.accounts.iter().filter(|a| a.enabled).map(|a| a.address.clone()).collect());
+        return Ok(jobs.iter().filter(|job| job.account.enabled).cloned().collect());
     }
-    let find = |name: &String| match config.account(name) {
-        Some(account) => Ok(account.address.clone()),
+    let find = |name: &String| match jobs.iter().find(|job| job.address().eq_ignore_ascii_case(name)) {
+        Some(job) => Ok(job.clone()),
         None => {
-            let known: Vec<&str> = config.accounts.iter().take(20).map(|account| account.address.as_str()).collect();
-            Err(Error::Usage(format!("there is no account {name}; known: {}", known.join(", "))))
+            let known: Vec<&str> = jobs.iter().take(20).map(Job::address).collect();
+            Err(format!("there is no account {name}; known: {}", known.join(", ")))
         }
     };
     named.iter().map(find).collect()
@@ -106,6 +106,13 @@ impl Shown {
                 Ok(logging::start_above(&settings, Box::new(bars.above()))?)
             }
             _ => setup::start_log(&settings),
+        }
+    }
+
+    /// For so many accounts.
+    fn expect(&self, accounts: usize) {
+        if let Self::Bars(bars) = self {
+            bars.expect(accounts);
         }
     }
 

@@ -2,19 +2,21 @@
 //!
 //! Glue: the command line, and the parts put together. What it does is in the libraries.
 
+mod accounts;
 mod check;
 mod cli;
 mod control;
 mod demo;
 mod error;
 mod fetch;
+mod filters;
 mod logging;
 mod one;
 mod parked;
-mod password;
 mod process;
 mod progress;
-mod say;
+mod quarantine;
+mod relays;
 mod serve;
 mod setup;
 mod state;
@@ -22,6 +24,7 @@ mod state;
 use std::process::ExitCode;
 
 use clap::Parser;
+use connectord::{password, say};
 use connectord_engine::Exit;
 
 use crate::cli::{Command, Options};
@@ -61,6 +64,8 @@ async fn run(options: Options) -> Result<Exit, error::Error> {
         Command::Fetch(fetch) => fetch::fetch(config, fetch, colour).await,
         Command::Check(check) => check::check(config, check, colour).await,
         Command::Parked(parked) => parked::parked(config, parked).await,
+        Command::Quarantine(quarantine) => quarantine::quarantine(config, quarantine).await,
+        Command::Relays(options) => relays::relays(config, options).await,
         Command::State(state) => state::state(config, state).await,
         Command::Demo(demo) => demo::demo(demo).await,
     }

@@ -25,7 +25,9 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Res
     account.retention = retention(&options.url.delete)?;
     account.ca_file.clone_from(&options.url.ca_file);
     account.pins = options.url.pin.clone().into_iter().collect();
-    account.credential = CredentialSource::Password(password::password(&options.url, &account.username)?);
+    let url = &options.url;
+    let source = password::Source { file: url.password_file.as_deref(), stdin: url.password_stdin, program: None };
+    account.credential = CredentialSource::Password(password::password(source, &account.username)?);
 
     let mut config = Config::parse("", "command line", Path::new("/"))?;
     // The table says what happened; a line for each message is for daemons.
@@ -40,7 +42,7 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Res
     }
     let shown = observer(options, 1, colour);
     let _log = shown.start_log(&config, colour)?;
-    let parts = setup::build_in(&config, &state, shown.clone().into_observer()).await?;
+    let parts = setup::build_in(&config, &state, setup::Keys::AsThereAre, shown.clone().into_observer()).await?;
     let path = to.display().to_string();
     if path.contains(['{', '}']) {
         return Err(Error::Usage(format!("{path}: braces cannot be part of the Maildir's name here")));

@@ -120,6 +120,11 @@ impl Bars {
         Self { shared, painter: Mutex::new(painter) }
     }
 
+    /// It is known now for how many accounts.
+    pub(crate) fn expect(&self, accounts: usize) {
+        self.shared.board().expected = accounts;
+    }
+
     /// For the log, whose lines appear above the bars.
     pub(crate) fn above(&self) -> Above {
         Above { shared: Arc::clone(&self.shared), line: Vec::new() }

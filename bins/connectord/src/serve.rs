@@ -1,27 +1,31 @@
 //! `connectord serve`: the daemon.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use connectord_account::Check;
 use connectord_config::Config;
-use connectord_config::build::{BuildError, limits};
+use connectord_config::build::limits;
 use connectord_engine::{Exit, Job, Scheduler};
 use connectord_mail::UnixTime;
 use connectord_notices::{Desk, Setup};
-use connectord_store::Store;
+use connectord_store::{SavedAccounts, Store, StoreError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use crate::accounts::{Accounts, Known, Refresh, merge};
 use crate::control::{self, Control};
 use crate::error::Error;
 use crate::logging::Colour;
-use crate::{process, setup};
+use crate::{process, quarantine, setup};
+
+/// Changes of saved accounts that may wait to be taken over; further ones wait for room.
+const REFRESHES: usize = 64;
 
 pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit, Error> {
     let config = setup::load_config(path.clone())?;
@@ -32,18 +36,31 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         warn!("running as root; set [process] user, or start it as a user of its own");
     }
     let feed = Arc::new(control::Feed::default());
-    let (mut parts, inbox, told) = setup::build_with_notices(&config, feed.clone()).await?;
+    let (mut parts, inbox, told) = setup::build_with_notices(&config, setup::Keys::Make, feed.clone()).await?;
+    parts.open_quarantine(&config)?;
     let (told, about_whom) = watch::channel(Arc::new(told));
-    let (jobs, watched) = watch::channel(parts.jobs.clone());
+    let (jobs, watched) = watch::channel(parts.jobs().to_vec());
+    let (known, known_now) = watch::channel(Arc::clone(&parts.known));
+    let in_force = InForce { known, jobs, told };
+    let (refresh, mut refreshes) = mpsc::channel(REFRESHES);
     let (switch, stop) = watch::channel(false);
     let mut scheduler = Scheduler::new(Arc::clone(&parts.site), limits(&config));
     if let Some(quiet) = config.schedule.quiet {
         scheduler = scheduler.with_quiet_hours(quiet.from_minute, quiet.to_minute, minute_of_day);
     }
     let scheduler = Arc::new(scheduler);
-    warn_of_few_files(&config);
-    forget_removed(&parts, &config).await;
+    warn_of_few_files(&parts.known);
+    forget_removed(&parts).await;
 
+    let accounts = Accounts {
+        store: Arc::clone(&parts.store),
+        site: Arc::clone(&parts.site),
+        keys: Arc::clone(&parts.keys),
+        connector: parts.site.connector.clone(),
+        scheduler: Arc::clone(&scheduler),
+        known: known_now,
+        refresh,
+    };
     let control = Control {
         site: Arc::clone(&parts.site),
         state: Arc::clone(&parts.store),
@@ -52,17 +69,27 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         feed,
         stop: stop.clone(),
         config: config.clone(),
+        accounts: Some(Arc::new(accounts)),
+        quarantine: parts.quarantine.clone(),
     };
     let listening = control.listen(parts.store.path())?;
     let control = tokio::spawn(listening);
     let running = tokio::spawn({
         let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
+        let watched = watched.clone();
         async move { scheduler.run(watched, stop).await }
     });
     let desk = Desk::open(inbox, parts.store.clone(), parts.site.clock.clone()).await;
     let notices = tokio::spawn(desk.run(about_whom, stop.clone()));
+    let kept = tokio::spawn(quarantine::watch_over(
+        parts.quarantine.clone(),
+        config.quarantine.report,
+        parts.site.clock.clone(),
+        watched.clone(),
+        stop.clone(),
+    ));
     notify(&[NotifyState::Ready]);
-    info!(accounts = jobs.borrow().len(), state = %parts.store.path().display(), "connectord is running");
+    info!(accounts = parts.jobs().len(), state = %parts.store.path().display(), "connectord is running");
 
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::io("cannot listen for SIGHUP"))?;
     let mut tidy = tokio::time::interval(std::time::Duration::from_secs(6 * 3600));
@@ -73,9 +100,10 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
             () = &mut ending => break,
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
-                reload(path.clone(), &mut parts, &jobs, &told, &scheduler).await;
+                reload(path.clone(), &mut parts, &in_force, &scheduler).await;
                 notify(&[NotifyState::Ready]);
             }
+            Some(first) = refreshes.recv() => take_over(&mut parts, &in_force, first, &mut refreshes).await,
             _ = tidy.tick() => {
                 tidy_up(&parts, parts.site.clock.now()).await;
             }
@@ -85,7 +113,9 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     notify(&[NotifyState::Stopping]);
     switch.send_replace(true);
     // What is being delivered is finished; whoever takes longer is recovered at the next start.
-    for (name, task) in [("scheduler", running), ("control socket", control), ("notices", notices)] {
+    for (name, task) in
+        [("scheduler", running), ("control socket", control), ("notices", notices), ("quarantine", kept)]
+    {
         match tokio::time::timeout(std::time::Duration::from_secs(12), task).await {
             Ok(Ok(())) => {}
             Ok(Err(panicked)) => error!(%panicked, name, "ended in a panic"),
@@ -105,12 +135,13 @@ fn log_warnings(config: &Config) {
 }
 
 /// Each connection that listens is an open file. The limit has been raised as far as this process may.
-fn warn_of_few_files(config: &Config) {
+fn warn_of_few_files(known: &Known) {
     let mut at_host: HashMap<&str, u64> = HashMap::new();
-    for account in config.accounts.iter().filter(|account| account.enabled && account.check == Check::Idle) {
+    let accounts = known.jobs.iter().map(|job| &job.account);
+    for account in accounts.filter(|account| account.enabled && account.check == Check::Idle) {
         *at_host.entry(account.endpoint.host()).or_default() += 1;
     }
-    let schedule = &config.schedule;
+    let schedule = &known.config.schedule;
     let listening: u64 = at_host.values().map(|count| (*count).min(u64::from(schedule.idle_per_host))).sum();
     // Connections being made, the state, files of mail on its way.
     let wanted = listening + 2 * u64::from(schedule.concurrency) + 512;
@@ -125,14 +156,39 @@ fn warn_of_few_files(config: &Config) {
     }
 }
 
+/// Who is told what is configured now.
+struct InForce {
+    known: watch::Sender<Arc<Known>>,
+    jobs: watch::Sender<Vec<Job>>,
+    told: watch::Sender<Arc<Setup>>,
+}
+
+impl InForce {
+    fn put(&self, parts: &mut setup::Parts, next: Next) {
+        let Next { known, notices } = next;
+        parts.known = Arc::clone(&known);
+        self.told.send_replace(Arc::new(notices));
+        self.jobs.send_replace(known.jobs.clone());
+        self.known.send_replace(known);
+    }
+}
+
+/// The accounts of a configuration with those of the state, built and not yet in force.
+struct Next {
+    known: Arc<Known>,
+    notices: Setup,
+}
+
+impl Next {
+    async fn build(config: &Config, parts: &mut setup::Parts) -> Result<Self, Error> {
+        let known = merge(config, &*parts.store, &mut parts.builder).await?;
+        let notices = parts.builder.notices(config, &known.jobs).await?;
+        Ok(Self { known: Arc::new(known), notices })
+    }
+}
+
 /// Reads the configuration again. A mistake in it changes nothing.
-async fn reload(
-    path: Option<PathBuf>,
-    parts: &mut setup::Parts,
-    jobs: &watch::Sender<Vec<Job>>,
-    told: &watch::Sender<Arc<Setup>>,
-    scheduler: &Scheduler,
-) {
+async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, in_force: &InForce, scheduler: &Scheduler) {
     let config = match setup::load_config(path) {
         Ok(config) => config,
         Err(problem) => {
@@ -141,38 +197,67 @@ async fn reload(
         }
     };
     log_warnings(&config);
-    let new = async {
-        let new = parts.builder.jobs(&config).await?;
-        let notices = parts.builder.notices(&config, &new).await?;
-        Ok::<_, BuildError>((new, notices))
+    let next = async {
+        let next = Next::build(&config, parts).await?;
+        let chain = parts.builder.chain(&config).await?;
+        Ok::<_, Error>((next, chain))
     };
-    match new.await {
-        Ok((new, notices)) => {
-            told.send_replace(Arc::new(notices));
+    match next.await {
+        Ok((next, chain)) => {
+            // First the filters: what a job wants of them must be there.
+            parts.replace_filters(&config, chain);
+            in_force.put(parts, next);
             scheduler.set_limits(limits(&config));
             let quiet = config.schedule.quiet.map(|quiet| (quiet.from_minute, quiet.to_minute));
             scheduler.set_quiet_hours(quiet, minute_of_day);
-            warn_of_few_files(&config);
-            info!(accounts = new.len(), "the configuration was read again");
-            parts.jobs = new.clone();
-            jobs.send_replace(new);
-            forget_removed(parts, &config).await;
+            warn_of_few_files(&parts.known);
+            info!(accounts = parts.jobs().len(), "the configuration was read again");
+            forget_removed(parts).await;
         }
         Err(problem) => error!(%problem, "the configuration cannot be used; the old one stays in force"),
     }
 }
 
+/// Takes over what was saved: for all who wait for it at once.
+async fn take_over(
+    parts: &mut setup::Parts,
+    in_force: &InForce,
+    first: Refresh,
+    further: &mut mpsc::Receiver<Refresh>,
+) {
+    let mut waiting = vec![first];
+    while let Ok(next) = further.try_recv() {
+        waiting.push(next);
+    }
+    let config = parts.known.config.clone();
+    // The filters stay: the file names them, and it has not changed.
+    let outcome = Next::build(&config, parts).await.map(|next| in_force.put(parts, next));
+    let outcome = outcome.map_err(|error| error.to_string());
+    match &outcome {
+        // A check that began meanwhile may have brought back what was removed.
+        Ok(()) => forget_removed(parts).await,
+        Err(problem) => error!(problem, "what was saved cannot be taken over"),
+    }
+    for waiting in waiting {
+        // Whoever asked may have gone away.
+        let _ = waiting.send(outcome.clone());
+    }
+}
+
 /// Accounts that are configured no more keep their memory for 90 days.
-async fn forget_removed(parts: &setup::Parts, config: &Config) {
-    let known = match parts.store.accounts().await {
-        Ok(known) => known,
+async fn forget_removed(parts: &setup::Parts) {
+    let read = async { Ok::<_, StoreError>((parts.store.accounts().await?, parts.store.saved_accounts().await?)) };
+    let (known, saved) = match read.await {
+        Ok(read) => read,
         Err(error) => {
             warn!(%error, "accounts cannot be read from the state");
             return;
         }
     };
     let now = parts.site.clock.now();
-    for row in known.iter().filter(|row| row.retired_at.is_none() && config.account(&row.address).is_none()) {
+    let of_file = parts.known.config.accounts.iter().map(|account| account.address.as_str());
+    let configured: HashSet<&str> = of_file.chain(saved.iter().map(|saved| saved.address.as_str())).collect();
+    for row in known.iter().filter(|row| row.retired_at.is_none() && !configured.contains(row.address.as_str())) {
         info!(account = row.address, "the account is configured no more; what was fetched is remembered for 90 days");
         if let Err(error) = parts.store.retire_account(&row.address, now).await {
             warn!(account = row.address, %error, "cannot be noted");

@@ -1,4 +1,6 @@
-//! The live parts that a configuration describes: destinations, jobs, and the site they run on.
+//! The live parts that a configuration describes: destinations, filters, jobs, and the site they run on.
+
+mod filters;
 
 use std::collections::HashMap;
 use std::io;
@@ -9,15 +11,18 @@ use async_trait::async_trait;
 use connectord_account::{Account, ProxySettings};
 use connectord_deliveries::{command, lmtp, maildir, mbox, smtp};
 use connectord_delivery::{Delivery, Failure, FailureKind, Presence, Recipient, Template};
-use connectord_engine::{Ambiguous, Clock, Job, Limits, Logins, Observer, Site, Spool, Users};
-use connectord_net::{CertificateDer, Connector, Proxy, ProxyAuth, Route, TlsSettings, certificates_from_pem};
+use connectord_engine::{Ambiguous, Clock, Filters, Job, Limits, Logins, Observer, Site, Spool, Users};
+use connectord_net::{CertificateDer, Connector, Proxy, ProxyAuth, Reach, Route, TlsSettings, certificates_from_pem};
 use connectord_notices as notices;
 use connectord_sasl::{CredentialError, Credentials};
 use connectord_store::StoreError;
 use connectord_stores::sqlite::{self, SqliteStore};
 use connectord_wire::Escaped;
 
-use crate::{Config, DeliverySettings, Listen, UserSource, credentials, default_state_directory};
+pub use filters::{filters, quarantine, quarantine_directory, teacher};
+
+use crate::saved::ReadAccount;
+use crate::{Config, DeliverySettings, KeyRing, UserSource, credentials, default_state_directory, key_file, relays};
 
 /// Why a checked configuration cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,22 @@ pub enum BuildError {
         /// Why not.
         error: CredentialError,
     },
+    /// A password of a filter cannot be had.
+    #[error("password of the filter {filter}: {error}")]
+    FilterPassword {
+        /// Its name.
+        filter: String,
+        /// Why not.
+        error: CredentialError,
+    },
+    /// A filter cannot be made.
+    #[error("filter {filter}: {reason}")]
+    Filter {
+        /// Its name.
+        filter: String,
+        /// Why not.
+        reason: String,
+    },
     /// A way of notices cannot be had.
     #[error("[notices]: {reason}")]
     Notices {
@@ -89,6 +110,13 @@ pub fn state_directory(config: &Config) -> Result<PathBuf, BuildError> {
     }
 }
 
+/// The keys of the stored passwords: as `[state] key_file` says, or where they are by default. `make` has a key file made
+/// that is not there.
+pub fn key_ring(config: &Config, state: &Path, make: bool) -> KeyRing {
+    let path = key_file(config.state.key_file.as_deref(), state, |name| std::env::var_os(name));
+    KeyRing::open(&path, make)
+}
+
 /// Opens the state, and makes its directory if only that is missing.
 ///
 /// # Errors
@@ -97,7 +125,7 @@ pub fn open_state(directory: &Path) -> Result<SqliteStore, BuildError> {
     Ok(SqliteStore::open(directory, sqlite::Options::default())?)
 }
 
-/// The site that all accounts share.
+/// The site that all accounts share, with these filters.
 ///
 /// # Errors
 /// [`BuildError::Directory`] when the spool cannot be made beside the state.
@@ -106,6 +134,7 @@ pub fn site(
     store: Arc<SqliteStore>,
     connector: Connector,
     observer: Arc<dyn Observer>,
+    filters: Filters,
 ) -> Result<Site, BuildError> {
     let spool = store.path().join("spool");
     match std::fs::create_dir(&spool) {
@@ -123,6 +152,7 @@ pub fn site(
         logins: Logins::default(),
         users: Arc::new(KnownUsers(config.users.source.clone())),
         observer,
+        filters,
     })
 }
 
@@ -137,17 +167,25 @@ pub fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Builds jobs; destinations whose settings did not change stay the same over a reload, with their connections.
+/// Builds jobs and filters; destinations and filters whose settings did not change stay the same over a reload, with their connections.
 pub struct Builder {
     connector: Connector,
     instance: String,
+    keys: Option<Arc<KeyRing>>,
     built: HashMap<String, (DeliverySettings, Arc<dyn Delivery>)>,
+    filters: Vec<filters::Built>,
 }
 
 impl Builder {
     /// `instance` names our files in a Maildir; it stays the same as long as the state does.
     pub fn new(connector: Connector, instance: &str) -> Self {
-        Self { connector, instance: instance.to_owned(), built: HashMap::new() }
+        Self { connector, instance: instance.to_owned(), keys: None, built: HashMap::new(), filters: Vec::new() }
+    }
+
+    /// The same, which opens passwords that are kept in the state with these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<KeyRing>) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// A job for each account of the configuration, in its order, switched-off ones too.
@@ -155,13 +193,30 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] for the first thing that cannot be built.
     pub async fn jobs(&mut self, config: &Config) -> Result<Vec<Job>, BuildError> {
-        let roots = match &config.tls.ca_file {
-            Some(path) => certificates(path)?,
-            None => Vec::new(),
-        };
+        let roots = roots(config)?;
         let mut jobs = Vec::with_capacity(config.accounts.len());
         for account in &config.accounts {
             jobs.push(self.job(config, account, &roots).await?);
+        }
+        Ok(jobs)
+    }
+
+    /// A job for each of these accounts, which are in no file. One that cannot be built is in the way of no other. They
+    /// connect to the public internet and to `[saved] networks` only.
+    ///
+    /// # Errors
+    /// [`BuildError::Certificates`] when the authorities that all accounts trust cannot be read.
+    pub async fn jobs_of(
+        &mut self,
+        config: &Config,
+        accounts: &[ReadAccount],
+    ) -> Result<Vec<Result<Job, BuildError>>, BuildError> {
+        let roots = roots(config)?;
+        let mut jobs = Vec::with_capacity(accounts.len());
+        for ReadAccount { account, policy, .. } in accounts {
+            let reach = Reach::Public { also: config.saved.networks.clone() };
+            let job = self.job(config, account, &roots).await;
+            jobs.push(job.map(|job| Job { route: Route { reach, ..job.route }, policy: policy.clone(), ..job }));
         }
         Ok(jobs)
     }
@@ -219,7 +274,11 @@ impl Builder {
         let settings =
             config.delivery(account.delivery.as_deref()).ok_or_else(|| wrong("there is no such [delivery]"))?;
         let delivery = self.delivery(&name, settings).await?;
-        let credentials = credentials::of(account).ok_or_else(|| wrong("there is no password"))?;
+        let credentials = match &self.keys {
+            Some(keys) => credentials::with_keys(account, keys),
+            None => credentials::of(account),
+        };
+        let credentials = credentials.ok_or_else(|| wrong("there is no password"))?;
         let ambiguous = settings.ambiguous();
         Ok(Job { ambiguous, ..job(config, account.clone(), credentials, name, delivery, roots)? })
     }
@@ -252,11 +311,7 @@ impl Builder {
                 Arc::new(maildir::Maildir::new(options))
             }
             DeliverySettings::Lmtp(settings) => {
-                let address = match &settings.address {
-                    Listen::Unix(path) => lmtp::LmtpAddress::Unix(path.clone()),
-                    Listen::Tcp(endpoint) => lmtp::LmtpAddress::Tcp(endpoint.clone()),
-                };
-                let mut options = lmtp::Options::new(address);
+                let mut options = lmtp::Options::new(filters::address(&settings.address));
                 options.host_name = settings.hello.clone().unwrap_or_else(host_name);
                 options.connections = settings.connections as usize;
                 options.reply = settings.timeout;
@@ -330,7 +385,18 @@ pub fn job(
     });
     let recipients = recipients.collect();
     let ambiguous = Ambiguous::default();
-    Ok(Job { account: Arc::new(account), credentials, route, destination, delivery, recipients, ambiguous })
+    let (policy, relays) = (config.policy(&account).clone(), relays(&account));
+    Ok(Job {
+        account: Arc::new(account),
+        credentials,
+        route,
+        destination,
+        delivery,
+        recipients,
+        ambiguous,
+        policy,
+        relays,
+    })
 }
 
 fn proxy(settings: &ProxySettings) -> Proxy {
@@ -344,6 +410,11 @@ fn proxy(settings: &ProxySettings) -> Proxy {
 
 fn reserve(reserve: crate::Reserve) -> maildir::Reserve {
     maildir::Reserve { octets: reserve.octets, percent: reserve.percent }
+}
+
+/// The authorities that all accounts trust beside the system's.
+fn roots(config: &Config) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+    config.tls.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), certificates)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {

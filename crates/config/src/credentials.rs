@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::PasswordSource;
+use crate::keys::KeyRing;
 use crate::read::is_token;
 
 /// Longest password, in octets, and most that is read of a file or of what a program prints.
@@ -43,10 +44,15 @@ const LINGER: Duration = Duration::from_secs(1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn of(account: &Account) -> Option<Arc<dyn Credentials>> {
-    of_with_deadline(account, DEADLINE)
+    of_with(account, None, DEADLINE)
 }
 
-fn of_with_deadline(account: &Account, deadline: Duration) -> Option<Arc<dyn Credentials>> {
+/// As [`of`], and passwords that are kept in the state are opened with the keys of this ring.
+pub fn with_keys(account: &Account, keys: &Arc<KeyRing>) -> Option<Arc<dyn Credentials>> {
+    of_with(account, Some(Arc::clone(keys)), DEADLINE)
+}
+
+fn of_with(account: &Account, keys: Option<Arc<KeyRing>>, deadline: Duration) -> Option<Arc<dyn Credentials>> {
     let mechanisms: Option<Vec<_>> = account.mechanisms.iter().map(|name| Mechanism::parse(name)).collect();
     let is_token = mechanisms.is_some_and(|all| !all.is_empty() && all.into_iter().all(is_token));
     match &account.credential {
@@ -54,7 +60,7 @@ fn of_with_deadline(account: &Account, deadline: Duration) -> Option<Arc<dyn Cre
         CredentialSource::External => Some(Arc::new(StaticCredentials::new(Credential::external()))),
         source => {
             let source = source.clone();
-            Some(Arc::new(FromSource { username: account.username.clone(), is_token, source, deadline }))
+            Some(Arc::new(FromSource { username: account.username.clone(), is_token, source, keys, deadline }))
         }
     }
 }
@@ -62,11 +68,13 @@ fn of_with_deadline(account: &Account, deadline: Duration) -> Option<Arc<dyn Cre
 /// The password that is not an account's, such as that of an SMTP server; read anew at each call.
 ///
 /// # Errors
-/// [`CredentialError`] when its file cannot be read or holds none.
+/// [`CredentialError`] when its source cannot be read or holds none.
 pub async fn password(source: &PasswordSource) -> Result<Secret, CredentialError> {
     match source {
         PasswordSource::Inline(password) => Ok(password.clone()),
         PasswordSource::File(path) => from_file(path, DEADLINE).await,
+        PasswordSource::Command(words) => from_program(words, DEADLINE).await,
+        PasswordSource::Environment(name) => from_environment(name),
     }
 }
 
@@ -74,7 +82,15 @@ struct FromSource {
     username: String,
     is_token: bool,
     source: CredentialSource,
+    keys: Option<Arc<KeyRing>>,
     deadline: Duration,
+}
+
+impl FromSource {
+    fn unseal(&self, account: i64, record: &[u8]) -> Result<Secret, CredentialError> {
+        let keys = self.keys.as_ref().ok_or_else(|| unavailable("there is no key to open it".to_owned(), false))?;
+        keys.open_password(account, record).map_err(|error| unavailable(error.to_string(), false))
+    }
 }
 
 #[async_trait]
@@ -85,6 +101,7 @@ impl Credentials for FromSource {
             CredentialSource::File(path) => from_file(path, self.deadline).await?,
             CredentialSource::Command(words) => from_program(words, self.deadline).await?,
             CredentialSource::Environment(name) => from_environment(name)?,
+            CredentialSource::Sealed { account, record } => self.unseal(*account, record)?,
             CredentialSource::Missing | CredentialSource::External => return Ok(Credential::external()),
         };
         let make = if self.is_token { Credential::token } else { Credential::password };
@@ -252,7 +269,7 @@ mod tests {
     }
 
     fn obtain_within(account: &Account, deadline: Duration) -> Result<Credential, CredentialError> {
-        let credentials = of_with_deadline(account, deadline).unwrap();
+        let credentials = of_with(account, None, deadline).unwrap();
         run(async { credentials.credential(None).await })
     }
 
@@ -349,7 +366,7 @@ mod tests {
         // Open for reading and writing: the opening succeeds, the reading waits.
         let holder = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         let account = account(CredentialSource::File(pipe.clone()));
-        let credentials = of_with_deadline(&account, Duration::from_millis(200)).unwrap();
+        let credentials = of_with(&account, None, Duration::from_millis(200)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let result = runtime.block_on(async { credentials.credential(None).await });
         let text = format!("password file {} could not be read within 200ms", pipe.display());

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{Config, url, values};
+use connectord_account::CredentialSource;
+
+use crate::{Config, saved, url, values};
 
 /// Any text is a configuration or a list of problems, each with a place inside of it, whose display is inert and bounded.
 pub fn config(data: &[u8]) {
@@ -23,6 +25,30 @@ pub fn config(data: &[u8]) {
         let shown = finding.to_string();
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
         assert!(!finding.message.contains('\n'), "{shown:?}");
+    }
+}
+
+/// Any text is no settings, or settings that come back from their own text and are an account or a list of problems, each
+/// about a key that is there or could be, and inert.
+pub fn saved(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(settings) = saved::settings_from_text(&text) else { return };
+    assert_eq!(saved::settings_from_text(&saved::settings_to_text(&settings)).as_ref(), Ok(&settings));
+    let file = "[delivery]\ntype = \"maildir\"\npath = \"/m/{user}\"\n";
+    let Ok(file) = Config::parse(file, "fuzz.toml", Path::new("/")) else { unreachable!("the file is well") };
+    let password = CredentialSource::Sealed { account: 1, record: Vec::new() };
+    let findings = match saved::account_from(&file, "a@b", &settings, true, password.clone()) {
+        Ok(read) => {
+            assert_eq!((read.account.credential, read.account.address.as_str()), (password, "a@b"));
+            read.warnings
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            problems
+        }
+    };
+    for finding in &findings {
+        assert!(!finding.to_string().chars().any(char::is_control), "{finding:?}");
     }
 }
 

@@ -9,9 +9,12 @@
 //! | [`Config::read`], [`Config::parse`] | a file, or its text, to values |
 //! | [`Problems`], [`Problem`] | what is wrong, and where |
 //! | [`DeliverySettings`] and the other settings | what each table says, defaults filled in |
+//! | [`saved`] | accounts that are kept in the state instead, read by the same code |
+//! | [`KeyRing`] | the keys that open their passwords |
 //! | [`credentials`] | the passwords of accounts, obtained anew at each login |
 //! | [`build`] | the live parts that a configuration describes |
 //! | [`url`] | accounts and proxies written as URLs |
+//! | [`relays()`] | whose Received fields are believed of an account |
 //! | [`reference()`] | the reference page of all keys, from the tables that the reader checks by |
 //!
 //! ```
@@ -40,11 +43,14 @@ pub mod credentials;
 mod file;
 #[doc(hidden)]
 pub mod fuzzing;
+mod keys;
 mod model;
 mod nearest;
 mod problem;
 mod read;
 mod reference;
+mod relays;
+pub mod saved;
 mod schema;
 mod section;
 mod state;
@@ -53,9 +59,11 @@ mod values;
 
 use std::path::Path;
 
+pub use keys::{KeyError, KeyRing, key_file};
 pub use model::*;
 pub use problem::{Excerpt, Place, Problem, Problems};
 pub use reference::reference;
+pub use relays::relays;
 pub use state::default_state_directory;
 
 impl Config {
@@ -76,6 +84,11 @@ impl Config {
     pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<Self, Problems> {
         read::parse(text, file_name, base_dir, false).result
     }
+}
+
+/// The known name that was most likely meant, if any is near: for messages that say so.
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    nearest::nearest(name, known)
 }
 
 /// Reads what happens to remote copies, as the key `delete` has it: `never`, `immediately`, `7d`, `age:30d`.

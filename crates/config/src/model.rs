@@ -1,13 +1,19 @@
+mod filters;
+
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use connectord_account::Account;
 use connectord_delivery::Template;
 use connectord_engine::Ambiguous;
-use connectord_net::{Timeouts, TlsVersion};
+use connectord_filter as filter;
+use connectord_net::{Network, Timeouts, TlsVersion};
 use connectord_notices::Policy;
 use connectord_wire::{Endpoint, Secret, Security};
+
+pub use filters::*;
 
 use crate::Problem;
 
@@ -24,6 +30,14 @@ pub struct Config {
     pub default_delivery: Option<DeliverySettings>,
     /// `[delivery.NAME]`, by name.
     pub deliveries: BTreeMap<String, DeliverySettings>,
+    /// `[filter]`.
+    pub filters: FilterSettings,
+    /// `[quarantine]`.
+    pub quarantine: QuarantineSettings,
+    /// What follows from what filters find, by the address of each account of the file.
+    pub policies: BTreeMap<String, filter::Policy>,
+    /// `[saved]`: what accounts that are kept in the state may do.
+    pub saved: SavedSettings,
     /// `[users]`.
     pub users: UserSettings,
     /// `[schedule]`.
@@ -49,6 +63,11 @@ impl Config {
             Some(name) => self.deliveries.get(name),
             None => self.default_delivery.as_ref(),
         }
+    }
+
+    /// What follows from what filters find, for an account: the site's policy if the file does not know it.
+    pub fn policy(&self, account: &Account) -> &filter::Policy {
+        self.policies.get(&account.address).unwrap_or(&self.filters.policy)
     }
 
     /// The account with this address, case aside.
@@ -271,6 +290,10 @@ pub enum PasswordSource {
     Inline(Secret),
     /// The first line of a file.
     File(PathBuf),
+    /// The first line that a program prints, run without a shell.
+    Command(Vec<String>),
+    /// An environment variable.
+    Environment(String),
 }
 
 /// An mbox file per recipient.
@@ -305,6 +328,22 @@ pub struct CommandSettings {
     pub search_path: String,
     /// What becomes of a message that may have arrived; default redelivered.
     pub ambiguous: Ambiguous,
+}
+
+/// What accounts that are kept in the state may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedSettings {
+    /// Networks that they may connect to beside the public internet.
+    pub networks: Vec<Network>,
+    /// Ports that they may connect to beside those of POP3 and IMAP.
+    pub ports: Vec<RangeInclusive<u16>>,
+}
+
+impl SavedSettings {
+    /// Whether they may connect to a port.
+    pub fn allows_port(&self, port: u16) -> bool {
+        [110, 143, 993, 995].contains(&port) || self.ports.iter().any(|ports| ports.contains(&port))
+    }
 }
 
 /// Who is a local user.

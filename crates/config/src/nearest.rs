@@ -2,7 +2,7 @@
 const MAX_LENGTH: usize = 64;
 
 /// What people write, coming from other programs, and what it is called here.
-const SYNONYMS: [(&str, &str); 28] = [
+const SYNONYMS: [(&str, &str); 33] = [
     ("cafile", "ca_file"),
     ("email", "address"),
     ("fingerprint", "pin"),
@@ -31,6 +31,11 @@ const SYNONYMS: [(&str, &str); 28] = [
     ("filters", "filter"),
     ("logging", "log"),
     ("timeout", "timeouts"),
+    ("blacklist", "block_from"),
+    ("clamd", "clamav"),
+    ("spamd", "spamassassin"),
+    ("trusted_networks", "trusted_relays"),
+    ("whitelist", "allow_from"),
 ];
 
 /// The known name that was most likely meant, if any is near.

@@ -2,7 +2,11 @@
 
 pub(crate) mod accounts;
 mod deliveries;
+mod filters;
 mod notices;
+mod passwords;
+pub(crate) mod relays;
+mod rules;
 mod syntax;
 
 pub(crate) use accounts::is_token;
@@ -10,7 +14,7 @@ pub(crate) use accounts::is_token;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use connectord_net::{Timeouts, TlsVersion};
+use connectord_net::{NetworkError, Timeouts, TlsVersion};
 use connectord_wire::Endpoint;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -55,7 +59,11 @@ fn config(context: &Context<'_>, root: &Spanned<DeTable<'_>>) -> Config {
     let root = Section::open(context, &schema::ROOT, root.get_ref(), &root.span(), |_, _| false);
     let users = users(root);
     let (default_delivery, deliveries) = deliveries::read(root);
-    let accounts = accounts::read(root, &users, default_delivery.as_ref(), &deliveries);
+    let filters = filters::read(root);
+    let quarantine = filters::quarantine(root);
+    let accounts = accounts::read(root, &users, default_delivery.as_ref(), &deliveries, &filters);
+    let policies = accounts.iter().map(|(account, policy)| (account.address.clone(), policy.clone())).collect();
+    let accounts = accounts.into_iter().map(|(account, _)| account).collect();
     let notices = notices::read(root, default_delivery.is_some(), &deliveries);
     Config {
         state: state(root),
@@ -63,6 +71,10 @@ fn config(context: &Context<'_>, root: &Spanned<DeTable<'_>>) -> Config {
         admin: admin(root),
         default_delivery: default_delivery.flatten(),
         deliveries: deliveries.into_iter().filter_map(|(name, settings)| Some((name, settings?))).collect(),
+        filters,
+        quarantine,
+        policies,
+        saved: saved(root),
         users,
         schedule: schedule(root),
         timeouts: timeouts(root),
@@ -134,6 +146,32 @@ fn admin(root: Section<'_, '_>) -> Option<Listen> {
     let message = "the page and the API are not in this version yet: nothing listens there";
     section.context.warning(&section.key_span("listen"), message, None);
     Some(listen)
+}
+
+fn saved(root: Section<'_, '_>) -> SavedSettings {
+    let Some(section) = table(root, "saved", &schema::SAVED) else { return SavedSettings::default() };
+    let mut settings = SavedSettings::default();
+    for text in section.texts("networks").unwrap_or_default() {
+        match text.get_ref().parse() {
+            Ok(network) => settings.networks.push(network),
+            Err(NetworkError) => {
+                let shown = connectord_wire::Escaped::text(text.get_ref());
+                section.context.problem(&text.span(), format!("networks: {NetworkError}, not {shown:?}"));
+            }
+        }
+    }
+    for text in section.texts("ports").unwrap_or_default() {
+        let (first, last) = text.get_ref().split_once('-').unwrap_or((text.get_ref(), text.get_ref()));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 0 < first && first <= last => settings.ports.push(first..=last),
+            _ => {
+                let shown = connectord_wire::Escaped::text(text.get_ref());
+                let message = format!("ports: expected a port or two such as \"2000-2999\", not {shown:?}");
+                section.context.problem(&text.span(), message);
+            }
+        }
+    }
+    settings
 }
 
 /// `host:port` or `unix:/path`.

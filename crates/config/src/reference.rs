@@ -53,8 +53,7 @@ delete = \"7d\"
 const NOTES: &str = "
 ## Not in this version yet
 
-`[filter]`, `antispam = true` and `antivirus = true` are errors, because mail would go unchecked. So are `[account.oauth2]` and a
-`postgres:` URL in `[state]`. `[admin]` is checked and kept, with a warning: nothing listens.
+`[account.oauth2]` and a `postgres:` URL in `[state]` are errors. `[admin]` is checked and kept, with a warning: nothing listens.
 ";
 
 fn section(page: &mut String, schema: &Schema) {

@@ -1,6 +1,11 @@
 //! What the file may say, as tables: the reader checks by them, and the reference page is written from them.
 
+mod filters;
+
 use std::ops::RangeInclusive;
+
+pub(crate) use filters::{CLAMAV, CONTROLLER, FILTER, FILTER_COMMAND, QUARANTINE, RSPAMD, RULE, RULES, SPAMASSASSIN};
+use filters::{of_account, of_account_rules};
 
 use crate::values::show_duration;
 
@@ -57,6 +62,8 @@ pub(crate) enum Kind {
     Choice(&'static [(&'static str, &'static str)]),
     /// A text or a list of texts.
     Texts,
+    /// An exit status or a list of them.
+    Statuses,
     /// A list of texts: a program and its arguments, or arguments.
     Words,
     /// A text with a form of its own, in words.
@@ -93,6 +100,7 @@ impl Kind {
                 }
             }
             Self::Texts => "text in quotes or a list of texts".to_owned(),
+            Self::Statuses => "an exit status from 0 to 255 or a list of them".to_owned(),
             Self::Words => "a list of texts, such as [\"program\", \"argument\"]".to_owned(),
             Self::Form(words) => words.to_owned(),
             Self::Table(words) => words.to_owned(),
@@ -131,14 +139,9 @@ pub(crate) const ROOT: Schema = Schema {
         key("process", Kind::Table("a table, [process]"), Words("none"), "What the process becomes."),
         key("notices", Kind::Table("a table, [notices]"), Words("none"), "Who is told."),
         key("admin", Kind::Table("a table, [admin]"), Words("none"), "The page and the API."),
-        key(
-            "filter",
-            Kind::NotYet(
-                "filters are not in this version yet: mail would go unchecked; remove [filter] to go on without",
-            ),
-            Words("none"),
-            "Antispam and antivirus.",
-        ),
+        key("saved", Kind::Table("a table, [saved]"), Words("none"), "What saved accounts may do."),
+        key("filter", Kind::Table("a table, [filter]"), Words("none"), "Antispam and antivirus."),
+        key("quarantine", Kind::Table("a table, [quarantine]"), Words("none"), "What is kept back."),
     ],
 };
 
@@ -155,8 +158,10 @@ pub(crate) const STATE: Schema = Schema {
         key(
             "key_file",
             Kind::Path,
-            Words("`key` beside the database"),
-            "The key that will seal stored credentials. This version stores none, and neither makes nor reads it.",
+            Words("the credential `connectord.key` of systemd, else `key` beside the database"),
+            "The key that seals the passwords of accounts that are kept in the state; made at the first start. A line is a key, \
+             64 hexadecimal digits: the first one seals, all of them open. Without it a backup of the state holds no password \
+             that anybody could read, and a lost key means typing them again.",
         ),
     ],
 };
@@ -269,6 +274,27 @@ pub(crate) const ADMIN: Schema = Schema {
         Required,
         "Where the page and the API listen, such as `127.0.0.1:8025` or `unix:/run/connectord/admin.sock`.",
     )],
+};
+
+pub(crate) const SAVED: Schema = Schema {
+    title: "[saved]",
+    doc: "What holds for accounts that are kept in the state (`connectorctl account add`), beside what holds for all: who may \
+          save accounts must not be able to look around in the network of this machine with them. Accounts of this file \
+          connect wherever they say.",
+    keys: &[
+        key(
+            "networks",
+            Kind::Texts,
+            Value("[]"),
+            "Networks that they may connect to beside the public internet, such as `\"192.168.0.0/16\"` or `\"127.0.0.1\"`.",
+        ),
+        key(
+            "ports",
+            Kind::Texts,
+            Value("[]"),
+            "Ports that they may connect to beside 110, 143, 993 and 995, such as `\"1993\"` or `\"2000-2999\"`.",
+        ),
+    ],
 };
 
 pub(crate) const USERS: Schema = Schema {
@@ -422,6 +448,15 @@ const HELLO: Key =
 
 const CONNECTIONS: Key = key("connections", Kind::Integer(1, 100), Value("8"), "Most connections at once.");
 
+const DISK_TIMEOUT: Key =
+    key("disk_timeout", Kind::Duration(1, 60 * MINUTE), Value("\"5m\""), "Longest wait for the disk.");
+
+const RUN_AS: Key =
+    key("run_as", Kind::Text, Words("our own user"), "Local user it runs as; only root can change users.");
+
+const SEARCH_PATH: Key =
+    key("search_path", Kind::Text, Value("\"/usr/local/bin:/usr/bin:/bin\""), "`PATH` of the program.");
+
 const AMBIGUOUS: Key = key(
     "ambiguous",
     Kind::Choice(&[
@@ -470,7 +505,7 @@ pub(crate) const MAILDIR: Schema = Schema {
             Value("\"repeats\""),
             "When an earlier copy is searched for before writing.",
         ),
-        key("disk_timeout", Kind::Duration(1, 60 * MINUTE), Value("\"5m\""), "Longest wait for the disk."),
+        DISK_TIMEOUT,
     ],
 };
 
@@ -506,8 +541,10 @@ pub(crate) const SMTP: Schema = Schema {
         ),
         key("security", SECURITY, Value("\"tls\""), "What must be encrypted."),
         key("username", Kind::Text, Words("no login"), "The name to log in with."),
-        key("password", Kind::Secret, Words("none"), "Its password; better in a file."),
-        key("password_file", Kind::Path, Words("none"), "A file whose first line is the password, read at each login."),
+        PASSWORD_FILE,
+        PASSWORD_COMMAND,
+        PASSWORD_ENV,
+        PASSWORD,
         key("ca_file", Kind::Path, Words("none"), "PEM file of further trusted certificate authorities."),
         CONNECTIONS,
         TIMEOUT,
@@ -540,7 +577,7 @@ pub(crate) const COMMAND: Schema = Schema {
         TYPE,
         key("program", Kind::Path, Required, "The program, such as `/usr/lib/dovecot/dovecot-lda`."),
         key("arguments", Kind::Words, Value("[]"), "Its arguments, such as `[\"-d\", \"{user}\"]`."),
-        key("run_as", Kind::Text, Words("our own user"), "Local user it runs as; only root can change users."),
+        RUN_AS,
         key(
             "timeout",
             Kind::Duration(1, 60 * MINUTE),
@@ -549,7 +586,7 @@ pub(crate) const COMMAND: Schema = Schema {
         ),
         key("concurrency", Kind::Integer(1, 1_000), Value("8"), "How many run at once."),
         key("from_line", Kind::Flag, Value("false"), "Whether a `From ` line comes first, as some old programs want."),
-        key("search_path", Kind::Text, Value("\"/usr/local/bin:/usr/bin:/bin\""), "`PATH` of the program."),
+        SEARCH_PATH,
         AMBIGUOUS,
     ],
 };
@@ -559,6 +596,31 @@ const SECURITY: Kind = Kind::Choice(&[
     ("starttls", "begins readable and must turn encrypted before anything else happens"),
     ("none", "never encrypted: password and mail travel readable"),
 ]);
+
+const PASSWORD_FILE: Key = key(
+    "password_file",
+    Kind::Path,
+    Words("none"),
+    "A file whose first line is the password, at most 4 KiB; read whenever it is needed.",
+);
+
+const PASSWORD_COMMAND: Key = key(
+    "password_command",
+    Kind::Words,
+    Words("none"),
+    "A program and its arguments, run whenever the password is needed, without a shell, for 30 s at most; the first line it \
+     prints is the password.",
+);
+
+const PASSWORD_ENV: Key =
+    key("password_env", Kind::Text, Words("none"), "The environment variable that holds the password.");
+
+const PASSWORD: Key = key(
+    "password",
+    Kind::Secret,
+    Words("none"),
+    "The password itself; the file must then be readable by its owner only.",
+);
 
 pub(crate) const ACCOUNT: Schema = Schema {
     title: "[[account]]",
@@ -575,26 +637,10 @@ pub(crate) const ACCOUNT: Schema = Schema {
             "The local user, or a list of them, each of whom gets a copy; `\"@NAME\"` is a group of `[users.groups]`.",
         ),
         key("username", Kind::Text, Words("the address"), "The name to log in with."),
-        key(
-            "password_file",
-            Kind::Path,
-            Words("none"),
-            "A file whose first line is the password, at most 4 KiB; read at each login.",
-        ),
-        key(
-            "password_command",
-            Kind::Words,
-            Words("none"),
-            "A program and its arguments, run at each login without a shell, for 30 s at most; the first line it prints is the \
-             password.",
-        ),
-        key("password_env", Kind::Text, Words("none"), "The environment variable that holds the password."),
-        key(
-            "password",
-            Kind::Secret,
-            Words("none"),
-            "The password itself; the file must then be readable by its owner only.",
-        ),
+        PASSWORD_FILE,
+        PASSWORD_COMMAND,
+        PASSWORD_ENV,
+        PASSWORD,
         key(
             "oauth2",
             Kind::NotYet(
@@ -675,18 +721,21 @@ pub(crate) const ACCOUNT: Schema = Schema {
             "What becomes of larger messages.",
         ),
         key("mark_seen", Kind::Flag, Value("false"), "Whether retrieved messages are marked as read (IMAP)."),
-        key(
-            "antispam",
-            Kind::Flag,
-            Words("whether a filter is configured"),
-            "Whether antispam filters run; they come with a later version.",
-        ),
-        key(
-            "antivirus",
-            Kind::Flag,
-            Words("whether a filter is configured"),
-            "Whether antivirus filters run; they come with a later version.",
-        ),
+        of_account(filters::ANTISPAM),
+        of_account(filters::ANTIVIRUS),
+        of_account(filters::ON_SPAM),
+        of_account(filters::ON_REJECT),
+        of_account(filters::ON_VIRUS),
+        of_account(filters::ON_FAILURE),
+        of_account(filters::ON_TOO_LARGE),
+        of_account_rules(filters::MARK_AT),
+        of_account_rules(filters::REJECT_AT),
+        of_account_rules(filters::SUBJECT_PREFIX),
+        of_account(filters::POSTPONE),
+        of_account(filters::POSTPONE_FOR),
+        of_account(filters::POSTPONE_TIMES),
+        of_account(filters::ON_POSTPONED),
+        of_account(filters::FILTER_ATTEMPTS),
         key(
             "ca_file",
             Kind::Path,
@@ -709,8 +758,11 @@ pub(crate) const ACCOUNT: Schema = Schema {
         key(
             "trusted_relays",
             Kind::Texts,
-            Value("[]"),
-            "Domains of the provider's own hosts: what their `Received` fields say is believed. For filters, which come with a later version.",
+            Words("what is known of the server's provider, else nobody"),
+            "Whose `Received` fields are believed, so that filters learn who handed a message to the provider: names of \
+             providers that are known here (`gmail`, `outlook`, `gmx`, `ionos`, `yahoo`, `icloud`, `fastmail`, `proton`, `yandex`), domains of the provider's own hosts, and addresses or ranges of \
+             addresses inside it. `[]`: nobody. `connectord relays ADDRESS` proposes what to write; the \
+             [guide](guide.md#who-handed-it-over) says what it is for.",
         ),
         key(
             "mechanisms",
@@ -743,9 +795,33 @@ pub(crate) const ACCOUNT: Schema = Schema {
 };
 
 /// All tables, in the order of the reference page.
-pub(crate) const ALL: [&Schema; 16] = [
-    &ACCOUNT, &DELIVERY, &MAILDIR, &LMTP, &SMTP, &MBOX, &COMMAND, &USERS, &SCHEDULE, &TIMEOUTS, &TLS, &NOTICES, &LOG,
-    &STATE, &PROCESS, &ADMIN,
+pub(crate) const ALL: [&Schema; 26] = [
+    &ACCOUNT,
+    &DELIVERY,
+    &MAILDIR,
+    &LMTP,
+    &SMTP,
+    &MBOX,
+    &COMMAND,
+    &FILTER,
+    &RSPAMD,
+    &CONTROLLER,
+    &CLAMAV,
+    &SPAMASSASSIN,
+    &FILTER_COMMAND,
+    &RULES,
+    &RULE,
+    &QUARANTINE,
+    &USERS,
+    &SCHEDULE,
+    &TIMEOUTS,
+    &TLS,
+    &NOTICES,
+    &LOG,
+    &STATE,
+    &PROCESS,
+    &ADMIN,
+    &SAVED,
 ];
 
 #[cfg(test)]
@@ -764,6 +840,8 @@ mod tests {
             "[[account]]" => format!("{maildir}{ACCOUNT_BASE}"),
             "[delivery]" => "[delivery]\n".to_owned(),
             "[admin]" => "[admin]\nlisten = \"h:1\"\n".to_owned(),
+            "[filter.command.NAME]" => "[filter.command.x]\nprogram = \"/bin/p\"\n".to_owned(),
+            "[[filter.rules.rule]]" => "[[filter.rules.rule]]\nlarger_than = 1\nthen = \"keep\"\n".to_owned(),
             title => match DELIVERIES.iter().find(|(_, delivery)| delivery.title == title) {
                 Some(("maildir", _)) => maildir.to_owned(),
                 Some(("lmtp", _)) => "[delivery]\ntype = \"lmtp\"\naddress = \"h:24\"\n".to_owned(),

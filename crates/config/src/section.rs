@@ -36,12 +36,22 @@ pub(crate) struct Context<'t> {
     inline_secret: Cell<Option<usize>>,
 }
 
-struct Finding {
-    span: Span,
+/// Something that is wrong or unlikely, where it stands.
+pub(crate) struct Finding {
+    pub(crate) span: Span,
     also: Option<Span>,
-    message: String,
-    hint: Option<String>,
-    warning: bool,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) warning: bool,
+    /// The key that it is about, when that one is not there.
+    pub(crate) absent: Option<&'static str>,
+}
+
+impl Finding {
+    fn new(span: &Span, message: impl Into<String>) -> Self {
+        let (also, hint, warning, absent) = (None, None, false, None);
+        Self { span: span.clone(), also, message: message.into(), hint, warning, absent }
+    }
 }
 
 impl<'t> Context<'t> {
@@ -58,27 +68,29 @@ impl<'t> Context<'t> {
     }
 
     pub(crate) fn problem(&self, span: &Span, message: impl Into<String>) {
-        self.find(Finding { span: span.clone(), also: None, message: message.into(), hint: None, warning: false });
+        self.find(Finding::new(span, message));
     }
 
     pub(crate) fn problem_with_hint(&self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
-        let hint = Some(hint.into());
-        self.find(Finding { span: span.clone(), also: None, message: message.into(), hint, warning: false });
+        self.find(Finding { hint: Some(hint.into()), ..Finding::new(span, message) });
+    }
+
+    /// A problem about a key that is not there; `span` is where it could be.
+    pub(crate) fn absent(&self, key: &'static str, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.find(Finding { hint: Some(hint.into()), absent: Some(key), ..Finding::new(span, message) });
     }
 
     /// A problem between two places.
     pub(crate) fn problem_between(&self, span: &Span, also: &Span, message: impl Into<String>) {
-        let also = Some(also.clone());
-        self.find(Finding { span: span.clone(), also, message: message.into(), hint: None, warning: false });
+        self.find(Finding { also: Some(also.clone()), ..Finding::new(span, message) });
     }
 
     pub(crate) fn warning(&self, span: &Span, message: impl Into<String>, hint: Option<String>) {
-        self.find(Finding { span: span.clone(), also: None, message: message.into(), hint, warning: true });
+        self.find(Finding { hint, warning: true, ..Finding::new(span, message) });
     }
 
     pub(crate) fn warning_between(&self, span: &Span, also: &Span, message: impl Into<String>) {
-        let also = Some(also.clone());
-        self.find(Finding { span: span.clone(), also, message: message.into(), hint: None, warning: true });
+        self.find(Finding { also: Some(also.clone()), warning: true, ..Finding::new(span, message) });
     }
 
     /// The line of a place, counted from 1.
@@ -104,6 +116,13 @@ impl<'t> Context<'t> {
     /// A path as it is meant: relative ones start at the file's directory.
     pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.base_dir.join(path)
+    }
+
+    /// All that was found, in the order of the text.
+    pub(crate) fn findings(self) -> Vec<Finding> {
+        let mut findings = self.findings.into_inner();
+        findings.sort_by_key(|finding| finding.span.start);
+        findings
     }
 
     /// All problems and all warnings, each in the file's order.
@@ -204,7 +223,8 @@ impl<'a, 'i> Section<'a, 'i> {
             return true;
         }
         let allowed = self.kind(name).allowed();
-        self.context.problem_with_hint(
+        self.context.absent(
+            self.key(name).name,
             &self.span(),
             format!("{} lacks \"{name}\"", self.schema.title),
             format!("write {name} = …, {allowed}"),
@@ -318,6 +338,23 @@ impl<'a, 'i> Section<'a, 'i> {
             DeValue::String(_) => self.text(name).map(|text| vec![text]),
             _ => self.words(name),
         }
+    }
+
+    /// An exit status or a list of them.
+    pub(crate) fn statuses(&self, name: &str) -> Option<Vec<Spanned<u8>>> {
+        let value = self.raw(name)?;
+        let status = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Integer(number) => {
+                let number = u8::from_str_radix(number.as_str(), number.radix()).ok()?;
+                Some(Spanned::new(value.span(), number))
+            }
+            _ => None,
+        };
+        let all = match value.get_ref() {
+            DeValue::Array(list) => list.iter().map(status).collect::<Option<Vec<_>>>(),
+            _ => status(value).map(|one| vec![one]),
+        };
+        all.or_else(|| self.wrong_type(name))
     }
 
     /// A list of texts.

@@ -26,6 +26,12 @@ fn line() -> impl Strategy<Value = String> {
         Just("quiet"),
         Just("\"ü\\u001b\""),
         Just("jitter"),
+        Just("on_spam"),
+        Just("mark_at"),
+        Just("exit_spam"),
+        Just("trusted_relays"),
+        Just("then"),
+        Just("header"),
     ];
     let value = prop_oneof![
         Just("true".to_owned()),
@@ -57,6 +63,11 @@ fn line() -> impl Strategy<Value = String> {
         Just("[state]"),
         Just("[account]"),
         Just("[filter]"),
+        Just("[filter.rspamd]"),
+        Just("[filter.command.x]"),
+        Just("[filter.rules]"),
+        Just("[[filter.rules.rule]]"),
+        Just("[quarantine]"),
         Just("[x"),
         Just("\r\n"),
     ];
@@ -70,8 +81,14 @@ proptest! {
     }
 
     #[test]
+    fn any_settings_are_an_account_or_explained(lines in prop::collection::vec(line(), 0..8)) {
+        fuzzing::saved(lines.join("\n").as_bytes());
+    }
+
+    #[test]
     fn any_octets_are_read_or_explained(octets in prop::collection::vec(any::<u8>(), 0..200)) {
         fuzzing::config(&octets);
+        fuzzing::saved(&octets);
         fuzzing::values(&octets);
     }
 }

@@ -9,6 +9,7 @@ use connectord_account::{
 };
 use connectord_config::*;
 use connectord_engine::Ambiguous;
+use connectord_filter as filter;
 use connectord_net::{Timeouts, TlsVersion};
 use connectord_notices::{Kind, Policy};
 use connectord_wire::Security;
@@ -59,6 +60,14 @@ minimum = "1.3"
 
 [process]
 user = "connectord"
+
+[filter]
+on_virus = "notice"
+[filter.rules]
+mark_at = "filter"
+
+[quarantine]
+keep_for = "1d"
 
 [delivery]
 type = "lmtp"
@@ -176,7 +185,7 @@ fn every_key_arrives() {
             endpoint: "127.0.0.1:1080".parse().unwrap(),
             login: Some(("ann".into(), "p@ss".into())),
         }),
-        trusted_relays: vec!["provider.test".into()],
+        trusted_relays: Some(vec!["provider.test".into()]),
         removals_per_session: 10,
         connections: Some(3),
         initial_response: false,
@@ -237,6 +246,7 @@ fn every_key_arrives() {
             }),
         ),
     ]);
+    let site = filter::Policy { on_virus: filter::OnVirus::Notice, ..filter::Policy::default() };
     let expected = Config {
         state: StateSettings {
             database: Some("/var/lib/connectord/state.db".into()),
@@ -244,6 +254,7 @@ fn every_key_arrives() {
         },
         log: LogSettings { to: LogTarget::Syslog, level: LogLevel::Debug },
         admin: None,
+        saved: SavedSettings::default(),
         default_delivery: Some(DeliverySettings::Lmtp(LmtpSettings {
             address: Listen::Unix("/run/dovecot/lmtp".into()),
             connections: 2,
@@ -252,6 +263,13 @@ fn every_key_arrives() {
             ambiguous: Ambiguous::Park,
         })),
         deliveries,
+        // tests/filters.rs has all that can be in them.
+        filters: FilterSettings { policy: site.clone(), ..FilterSettings::default() },
+        quarantine: QuarantineSettings { keep_for: minutes(24 * 60), ..QuarantineSettings::default() },
+        policies: BTreeMap::from([
+            ("info@example.org".into(), filter::Policy { antispam: false, antivirus: false, ..site.clone() }),
+            ("b@example.org".into(), site),
+        ]),
         users: UserSettings {
             source: UserSource::System,
             groups: BTreeMap::from([("sales".into(), vec!["alice".into(), "bob".into()])]),

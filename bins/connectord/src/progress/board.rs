@@ -25,7 +25,7 @@ const BAR: u64 = 20;
 #[derive(Debug)]
 pub(crate) struct Board {
     /// How many there are.
-    expected: usize,
+    pub(crate) expected: usize,
     accounts: HashMap<String, Account>,
     begun: u64,
     all: Tally,
@@ -277,7 +277,14 @@ impl Tally {
 fn closing(report: &Report) -> String {
     let mut parts =
         vec![format!("{} retrieved", count(report.retrieved)), format!("{} delivered", count(report.delivered))];
-    for (number, word) in [(report.deferred, "put off"), (report.parked, "parked"), (report.removed, "removed")] {
+    let others = [
+        (report.quarantined, "kept back"),
+        (report.discarded, "discarded"),
+        (report.deferred, "put off"),
+        (report.parked, "parked"),
+        (report.removed, "removed"),
+    ];
+    for (number, word) in others {
         if number > 0 {
             parts.push(format!("{} {word}", count(number)));
         }

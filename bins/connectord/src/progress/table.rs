@@ -46,6 +46,17 @@ pub(crate) fn closing_table(rows: &[(String, Report)], width: usize, look: Look)
                 possible duplicates"
             );
         }
+        let filtered = [
+            (report.quarantined, "kept back in the quarantine"),
+            (report.discarded, "discarded"),
+            (report.unchecked, "delivered unchecked"),
+        ];
+        let filtered = filtered.into_iter().filter(|(messages, _)| *messages > 0);
+        let filtered: Vec<_> = filtered.map(|(messages, what)| format!("{} {what}", count(messages))).collect();
+        if !filtered.is_empty() {
+            let (mark, address) = (look.paint(YELLOW, "~"), Inert::text(address));
+            let _ = writeln!(text, "{mark} {address}: by the filters {}", filtered.join(", "));
+        }
         if let Some(error) = &report.error {
             let _ = write!(text, "{}", trouble(address, error, look));
         }
@@ -175,7 +186,7 @@ mod tests {
         let gone = RunError::UserGone { user: "an\x1b[2Jna".into(), reason: "not in\nthe list".into() };
         let gone = Report { duration: Duration::from_millis(84), error: Some(gone), ..Report::default() };
         let parked = Report { listed: 3, new: 3, parked: 1, delivered: 2, deferred: 1, ..Report::default() };
-        let late = Report { deferred: 2, ..Report::default() };
+        let late = Report { deferred: 2, quarantined: 3, unchecked: 1, ..Report::default() };
         vec![
             ("old@isp.test".into(), fine),
             ("info\u{202e}@example.org".into(), gone),
@@ -197,6 +208,7 @@ c@b.test                  ~ 2 put off       0      0          0       0        0
 4 accounts                1 ok         18,207  1,243      1,242       1        0  48.1 MB  2 min
 ! info\u{202e}@example.org: there is no local user an\x1b[2Jna: not in\nthe list
   hint: nothing is retrieved or removed for this account until the user is back; see `deliver_to` and [users]
+~ c@b.test: by the filters 3 kept back in the quarantine, 1 delivered unchecked
 "
             .trim_start()
         );

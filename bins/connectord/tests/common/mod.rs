@@ -22,7 +22,7 @@ pub(crate) use arrived::{Trace, arrived, without_trace};
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use light::light;
 #[allow(unused_imports, reason = "each test file uses its part")]
-pub(crate) use program::{Daemon, Outcome, command};
+pub(crate) use program::{Daemon, Outcome, command, control_command};
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use socks5::Socks5;
 
@@ -94,6 +94,13 @@ impl Installation {
         let mut all = vec!["--config".to_owned(), self.configuration().display().to_string()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         Outcome::of(command(self.directory.path()).args(all), b"")
+    }
+
+    /// Asks the daemon, with this password in the environment.
+    pub(crate) fn ask(&self, arguments: &[&str], password: &str) -> Outcome {
+        let mut command = control_command(self.directory.path());
+        command.arg("--config").arg(self.configuration()).args(arguments).env("CONNECTORD_PASSWORD", password);
+        Outcome::of(&mut command, b"")
     }
 
     /// Runs the program without a configuration, with these variables and this on standard input.

@@ -19,7 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The program with an environment of its own.
 pub(crate) fn command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_connectord"));
+    command_of(env!("CARGO_BIN_EXE_connectord"), home)
+}
+
+/// The program that asks the daemon.
+pub(crate) fn control_command(home: &Path) -> Command {
+    command_of(env!("CARGO_BIN_EXE_connectorctl"), home)
+}
+
+fn command_of(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).current_dir(home);
     command
 }

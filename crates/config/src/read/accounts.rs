@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use connectord_account::{Account, Check, CredentialSource, Folder, Oversize, Protocol, Removal, Retention, Start};
+use connectord_filter::Policy;
 use connectord_net::Pin;
 use connectord_sasl::Mechanism;
 use connectord_wire::{Endpoint, Escaped, Security};
@@ -12,7 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::deliveries::{Named, template};
-use super::{existing_file, is_loopback, is_user, secret_file};
+use super::{existing_file, filters, is_loopback, is_user, passwords, relays};
 use crate::model::*;
 use crate::nearest::nearest;
 use crate::schema;
@@ -30,7 +31,8 @@ pub(super) fn read(
     users: &UserSettings,
     default: Option<&Option<DeliverySettings>>,
     deliveries: &Named,
-) -> Vec<Account> {
+    site: &FilterSettings,
+) -> Vec<(Account, Policy)> {
     let Some(value) = root.raw("account") else { return Vec::new() };
     let context = root.context;
     let list = match value.get_ref() {
@@ -45,12 +47,10 @@ pub(super) fn read(
             return Vec::new();
         }
     };
-    let listed = match &users.source {
-        UserSource::List(list) => Some(list.iter().map(String::as_str).collect()),
-        _ => None,
-    };
-    let local = Local { groups: &users.groups, listed };
-    let mut others = Others { default, deliveries: Some(deliveries), ..Others::default() };
+    let local = Local::new(users);
+    let known = deliveries.keys().map(String::as_str).collect();
+    let mut unknown = relays::Unknown::default();
+    let mut others = Others { default, deliveries: Some(deliveries), known, ..Others::default() };
     let mut accounts = Vec::new();
     for item in list {
         let DeValue::Table(table) = item.get_ref() else {
@@ -58,15 +58,19 @@ pub(super) fn read(
             continue;
         };
         let section = Section::open(context, &schema::ACCOUNT, table, &item.span(), |_, _| false);
-        let account = account(section, &local);
-        others.see(section, account.as_ref());
+        let account = account(section, &local, site);
+        others.see(section, account.as_ref().map(|(account, _)| account));
+        if let Some((account, policy)) = &account {
+            unknown.see(section, account, policy, site);
+        }
         accounts.extend(account);
     }
     others.finish(root);
+    unknown.finish(context);
     accounts
 }
 
-fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
+pub(crate) fn account(section: Section<'_, '_>, local: &Local<'_>, site: &FilterSettings) -> Option<(Account, Policy)> {
     let context = section.context;
     for name in ["address", "protocol", "host", "deliver_to"] {
         section.require(name);
@@ -84,10 +88,12 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
     let endpoint = endpoint(section, section.integer("port").unwrap_or(default_port));
     let deliver_to = deliver_to(section, local);
     let username = section.text("username").map(Spanned::into_inner);
-    let credential = credential(section);
+    let credential = local.stored.clone().unwrap_or_else(|| credential(section));
     let retention = retention(section);
     let max_message_octets = section.size("max_message_size");
-    let [antispam, antivirus] = ["antispam", "antivirus"].map(|name| filter(section, name));
+    let policy = filters::of_account(section, site);
+    let [antispam, antivirus] = [("antispam", policy.antispam), ("antivirus", policy.antivirus)]
+        .map(|(name, wanted)| section.has(name).then_some(wanted));
     let checked = Checked {
         mechanisms: mechanisms(section),
         recipient: recipient(section, deliver_to.as_deref().unwrap_or_default()),
@@ -97,7 +103,7 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
         folders: folders(section),
         pins: pins(section, security),
         proxy: proxy(section),
-        trusted_relays: trusted_relays(section),
+        trusted_relays: relays::read(section),
     };
     if protocol == Some(Protocol::Pop3) {
         imap_only(section);
@@ -139,7 +145,7 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
     let connections = section.integer("connections");
     let (address, deliver_to) = (address?.into_inner(), deliver_to?);
     let account = Account::new(&address, protocol?, endpoint?, deliver_to.first()?);
-    Some(Account {
+    let account = Account {
         security,
         username: username.unwrap_or(address),
         credential,
@@ -166,14 +172,31 @@ fn account(section: Section<'_, '_>, local: &Local<'_>) -> Option<Account> {
         connections,
         initial_response: initial_response.is_none_or(Spanned::into_inner),
         ..account
-    })
+    };
+    Some((account, policy))
 }
 
-/// The local users, as far as the file knows them.
-struct Local<'u> {
+/// The local users, as far as the file knows them, and the password, when it does not stand among the keys.
+pub(crate) struct Local<'u> {
     groups: &'u BTreeMap<String, Vec<String>>,
     /// With `source = "list"`.
     listed: Option<HashSet<&'u str>>,
+    stored: Option<CredentialSource>,
+}
+
+impl<'u> Local<'u> {
+    pub(crate) fn new(users: &'u UserSettings) -> Self {
+        let listed = match &users.source {
+            UserSource::List(list) => Some(list.iter().map(String::as_str).collect()),
+            _ => None,
+        };
+        Self { groups: &users.groups, listed, stored: None }
+    }
+
+    /// The password is there: it is not looked for among the keys.
+    pub(crate) fn with_credential(self, credential: CredentialSource) -> Self {
+        Self { stored: Some(credential), ..self }
+    }
 }
 
 /// What is looked at before it is known whether the account is whole, so that all mistakes are told.
@@ -186,7 +209,7 @@ struct Checked {
     folders: Vec<Folder>,
     pins: Vec<String>,
     proxy: Option<connectord_account::ProxySettings>,
-    trusted_relays: Vec<String>,
+    trusted_relays: Option<Vec<String>>,
 }
 
 pub(super) fn security(section: Section<'_, '_>) -> Security {
@@ -259,62 +282,22 @@ fn recipient(section: Section<'_, '_>, users: &[String]) -> String {
     text.into_inner()
 }
 
-/// The ways to give a password.
-const PASSWORDS: [&str; 4] = ["password_file", "password_command", "password_env", "password"];
-
 fn credential(section: Section<'_, '_>) -> CredentialSource {
-    let context = section.context;
-    let given: Vec<_> = PASSWORDS.into_iter().filter(|name| section.has(name)).collect();
-    match given.as_slice() {
-        [] if section.has("oauth2") => {}
-        [] => context.problem_with_hint(
+    if !passwords::KEYS.iter().any(|name| section.has(name)) && !section.has("oauth2") {
+        section.context.absent(
+            "password",
             &section.span(),
             "the account has no password",
             "write password_file = \"PATH\"; password_command, password_env and password are there too",
-        ),
-        [_] => {}
-        [first, second, ..] => {
-            let message = format!("the password is given in several ways: {}", given.join(" and "));
-            context.problem_between(&section.key_span(second), &section.key_span(first), message);
-        }
-    }
-    let file = secret_file(section, "password_file").map(CredentialSource::File);
-    let command = password_command(section).map(CredentialSource::Command);
-    let variable = section.text("password_env").map(Spanned::into_inner).filter(|name| {
-        let is_name = !name.contains('=');
-        if !is_name {
-            let message = "password_env must be the name of an environment variable, without \"=\"";
-            context.hide(&section.value_span("password_env"));
-            context.problem(&section.value_span("password_env"), message);
-        }
-        is_name
-    });
-    let variable = variable.map(CredentialSource::Environment);
-    let inline = section.secret("password").map(|password| CredentialSource::Password(password.into_inner()));
-    file.or(command).or(variable).or(inline).unwrap_or(CredentialSource::Missing)
-}
-
-fn password_command(section: Section<'_, '_>) -> Option<Vec<String>> {
-    let name = "password_command";
-    if let Some(DeValue::String(text)) = section.raw(name).map(Spanned::get_ref) {
-        let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
-        section.context.problem_with_hint(
-            &section.value_span(name),
-            "password_command must be a list of texts: it is run without a shell",
-            format!("write password_command = [{}]", words.join(", ")),
         );
-        return None;
     }
-    let mut words: Vec<_> = section.words(name)?.into_iter().map(Spanned::into_inner).collect();
-    let Some(program) = words.first_mut() else {
-        section.context.problem(&section.value_span(name), "password_command must name a program");
-        return None;
-    };
-    // A name without a slash is searched for in PATH, as a shell would.
-    if program.contains('/') {
-        *program = section.context.resolve(program).to_string_lossy().into_owned();
+    match passwords::read(section) {
+        None => CredentialSource::Missing,
+        Some(PasswordSource::File(path)) => CredentialSource::File(path),
+        Some(PasswordSource::Command(words)) => CredentialSource::Command(words),
+        Some(PasswordSource::Environment(name)) => CredentialSource::Environment(name),
+        Some(PasswordSource::Inline(password)) => CredentialSource::Password(password),
     }
-    Some(words)
 }
 
 fn mechanisms(section: Section<'_, '_>) -> Vec<String> {
@@ -457,16 +440,6 @@ fn imap_only(section: Section<'_, '_>) {
     }
 }
 
-/// Whether filters run; asking for some while there are none would let mail pass unchecked.
-fn filter(section: Section<'_, '_>, name: &str) -> Option<bool> {
-    let wanted = section.flag(name)?.into_inner();
-    if wanted {
-        let message = format!("{name} = true, but filters are not in this version yet: mail would go unchecked");
-        section.context.problem_with_hint(&section.key_span(name), message, format!("remove {name}"));
-    }
-    Some(wanted)
-}
-
 fn pins(section: Section<'_, '_>, security: Security) -> Vec<String> {
     let mut pins = Vec::new();
     for text in section.texts("pin").unwrap_or_default() {
@@ -504,25 +477,50 @@ fn proxy(section: Section<'_, '_>) -> Option<connectord_account::ProxySettings> 
     }
 }
 
-fn trusted_relays(section: Section<'_, '_>) -> Vec<String> {
-    let mut domains = Vec::new();
-    for text in section.texts("trusted_relays").unwrap_or_default() {
-        match Endpoint::new(text.get_ref().trim_start_matches('.'), 25) {
-            Ok(domain) => domains.push(domain.host().to_owned()),
-            Err(error) => section.context.problem(&text.span(), format!("trusted_relays: {error}")),
+/// Reports a destination that is not there; true when there is no default one, which is told once: the remedy is the same
+/// for all.
+pub(crate) fn look_for_destination(section: Section<'_, '_>, has_default: bool, known: &[&str]) -> bool {
+    let context = section.context;
+    match section.raw("delivery").map(Spanned::get_ref) {
+        None if !has_default => {
+            context.absent(
+                "delivery",
+                &section.span(),
+                "the account has no destination: there is no [delivery], and it names no other",
+                "write [delivery] with type = \"maildir\" and path = \"/var/vmail/{user}/Maildir\", for instance",
+            );
+            return true;
         }
+        Some(DeValue::String(name)) if !known.contains(&name.as_ref()) => {
+            let meant = nearest(name, known).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
+            let message = format!("there is no [delivery.{}]{meant}", Escaped::text(name));
+            context.problem(&section.value_span("delivery"), message);
+        }
+        _ => {}
     }
-    domains
+    false
 }
 
 /// What is the same for two accounts that would fetch the same mail twice: server, user name, destination, users.
-type Mailbox = (String, String, Option<String>, Vec<String>);
+pub(crate) type Mailbox = (String, String, Option<String>, Vec<String>);
+
+pub(crate) fn mailbox_of(account: &Account) -> Mailbox {
+    let mut users = account.deliver_to.clone();
+    users.sort();
+    (account.endpoint.host().to_owned(), account.username.to_lowercase(), account.delivery.clone(), users)
+}
+
+/// Whether two accounts of the same mailbox look into the same folder.
+pub(crate) fn overlap(folders: &[Folder], others: &[Folder]) -> bool {
+    folders.iter().any(|folder| others.contains(folder))
+}
 
 /// What accounts are to each other and to the destinations.
 #[derive(Default)]
 struct Others<'d> {
     default: Option<&'d Option<DeliverySettings>>,
     deliveries: Option<&'d Named>,
+    known: Vec<&'d str>,
     by_address: HashMap<String, Span>,
     by_mailbox: HashMap<Mailbox, Vec<(Span, Vec<Folder>)>>,
     /// Who gets mail at which destination.
@@ -545,18 +543,14 @@ impl Others<'_> {
                 None => _ = self.by_address.insert(address.to_lowercase(), span),
             }
         }
-        self.look_for_destination(section);
+        let lacks = look_for_destination(section, self.default.is_some() || self.lacks_default, &self.known);
+        self.lacks_default |= lacks;
         let Some(account) = account else { return };
         self.users.entry(account.delivery.clone()).or_default().extend(account.deliver_to.iter().cloned());
 
-        let mut users = account.deliver_to.clone();
-        users.sort();
-        let host = account.endpoint.host().to_owned();
-        let mailbox = (host, account.username.to_lowercase(), account.delivery.clone(), users);
-        let same = self.by_mailbox.entry(mailbox).or_default();
+        let same = self.by_mailbox.entry(mailbox_of(account)).or_default();
         let span = section.key_span("host");
-        let overlaps = |folders: &[Folder]| folders.iter().any(|folder| account.folders.contains(folder));
-        if let Some((first, _)) = same.iter().find(|(_, folders)| overlaps(folders)) {
+        if let Some((first, _)) = same.iter().find(|(_, folders)| overlap(folders, &account.folders)) {
             let line = context.line(first);
             let message =
                 format!("the account in line {line} has the same server, user name and users: mail comes twice");
@@ -565,29 +559,6 @@ impl Others<'_> {
         // Enough to notice what is most likely a mistake; each further one costs a comparison.
         if same.len() < 64 {
             same.push((span, account.folders.clone()));
-        }
-    }
-
-    fn look_for_destination(&mut self, section: Section<'_, '_>) {
-        let context = section.context;
-        match section.raw("delivery").map(Spanned::get_ref) {
-            None if self.default.is_none() && !self.lacks_default => {
-                // Told once: the remedy is the same for all.
-                self.lacks_default = true;
-                context.problem_with_hint(
-                    &section.span(),
-                    "the account has no destination: there is no [delivery], and it names no other",
-                    "write [delivery] with type = \"maildir\" and path = \"/var/vmail/{user}/Maildir\", for instance",
-                );
-            }
-            Some(DeValue::String(name)) if !self.deliveries.is_some_and(|named| named.contains_key(name.as_ref())) => {
-                let known: Vec<_> = self.deliveries.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-                let meant =
-                    nearest(name, &known).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
-                let message = format!("there is no [delivery.{}]{meant}", Escaped::text(name));
-                context.problem(&section.value_span("delivery"), message);
-            }
-            _ => {}
         }
     }
 

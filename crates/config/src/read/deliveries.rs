@@ -10,7 +10,7 @@ use connectord_wire::{Endpoint, Escaped, Security};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{existing_file, is_loopback, listen, secret_file};
+use super::{existing_file, is_loopback, listen, passwords};
 use crate::model::*;
 use crate::schema::{self, DELIVERIES, Key, Kind, Schema};
 use crate::section::{Context, Section, Span};
@@ -45,7 +45,7 @@ pub(super) fn read(root: Section<'_, '_>) -> (Option<Option<DeliverySettings>>, 
     (default, named)
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
 }
 
@@ -165,33 +165,23 @@ fn smtp(section: Section<'_, '_>) -> Option<SmtpSettings> {
 
 fn login(section: Section<'_, '_>) -> Option<SmtpLogin> {
     let username = section.text("username");
-    let inline = section.secret("password").map(|password| PasswordSource::Inline(password.into_inner()));
-    let file = secret_file(section, "password_file").map(PasswordSource::File);
-    if section.has("password") && section.has("password_file") {
-        let message = "the password is given twice: password and password_file";
-        section.context.problem_between(&section.key_span("password_file"), &section.key_span("password"), message);
+    let password = passwords::read(section);
+    let given = passwords::KEYS.into_iter().find(|name| section.has(name));
+    match (section.has("username"), given) {
+        (false, Some(given)) => {
+            section.context.problem(&section.key_span(given), format!("{given} needs username beside it"));
+        }
+        (true, None) => {
+            section.context.problem(&section.key_span("username"), "username needs password_file beside it");
+        }
+        _ => {}
     }
-    let has_password = section.has("password") || section.has("password_file");
-    if section.has("username") != has_password {
-        let (there, lacking) = if has_password { ("password", "username") } else { ("username", "password_file") };
-        let there = if section.has(there) { there } else { "password_file" };
-        section.context.problem(&section.key_span(there), format!("{there} needs {lacking} beside it"));
-    }
-    Some(SmtpLogin { username: username?.into_inner(), password: inline.or(file)? })
+    Some(SmtpLogin { username: username?.into_inner(), password: password? })
 }
 
 fn command(section: Section<'_, '_>) -> Option<CommandSettings> {
     section.require("program");
-    let program = section.text("program").and_then(|program| {
-        if program.get_ref().contains('/') {
-            return Some(section.context.resolve(program.get_ref()));
-        }
-        section.context.problem(&program.span(), "program must be a path: no search is made for it");
-        None
-    });
-    if let Some(program) = &program {
-        super::look_at_file(section.context, "program", program, &section.value_span("program"));
-    }
+    let program = super::filters::program(section);
     let arguments = arguments(section);
     let settings = CommandSettings {
         program: PathBuf::new(),
@@ -200,9 +190,7 @@ fn command(section: Section<'_, '_>) -> Option<CommandSettings> {
         timeout: section.duration("timeout").unwrap_or(FIVE_MINUTES),
         concurrency: section.integer("concurrency").unwrap_or(8),
         from_line: section.flag("from_line").is_some_and(Spanned::into_inner),
-        search_path: section
-            .text("search_path")
-            .map_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned(), Spanned::into_inner),
+        search_path: super::filters::search_path(section),
         ambiguous: ambiguous(section),
     };
     Some(CommandSettings { program: program?, arguments: arguments?, ..settings })

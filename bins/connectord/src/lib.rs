@@ -1,0 +1,6 @@
+//! What `connectord` and `connectorctl` share: what they say, and what they ask, on a terminal.
+//!
+//! No library for others: what connectord does is in the crates beside it.
+
+pub mod password;
+pub mod say;
