@@ -1,0 +1,10 @@
+//! The page and the API, in this process, over an installation in memory.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api;
+mod hostile;
+mod live;
+mod pages;
+mod threats;
