@@ -307,7 +307,7 @@ fn a_policy_is_written_in_known_words() {
             "3:13: on_reject must be \"mark\", \"folder:NAME\", \"quarantine\" or \"discard\", not \"folder:\"",
             "4:12: on_virus must be \"quarantine\", \"notice\" or \"discard\", not \"mark\"",
             "5:14: on_failure must be \"keep\" or \"deliver\", not \"open\"",
-            "6:16: postpone_for must be a time such as \"15m\" or \"1h 30m\", from 10s to 7d, not \"1s\"",
+            "6:16: postpone_for must be a time such as \"15m\" or \"1h 30m\", from 10s to 2d, not \"1s\"",
             "8:11: mark_at must be a number of points such as 6.5, or \"filter\", not \"six\"",
             "9:13: reject_at must be a number of points such as 6.5, or \"filter\", not 1e9",
             "10:18: subject_prefix must be text in quotes, or \"\" for none, not 7",
@@ -467,7 +467,7 @@ fn a_quarantine_has_its_limits() {
     assert_eq!(settings(""), QuarantineSettings::default());
     assert_eq!(
         settings(
-            "[quarantine]\npath = \"q\"\nkeep_for = \"2w\"\nmax_size = \"10 GiB\"\nmax_messages = 5\nreport = \"never\"\n\
+            "[quarantine]\npath = \"q\"\nkeep_for = \"2w\"\nmax_size = \"10 GiB\"\nmax_messages = 5\nreport = \"daily\"\n\
              disk_timeout = \"5s\""
         ),
         QuarantineSettings {
@@ -475,7 +475,7 @@ fn a_quarantine_has_its_limits() {
             keep_for: Duration::from_secs(14 * 86_400),
             max_octets: 10 << 30,
             max_messages: 5,
-            report: false,
+            report: true,
             disk_timeout: Duration::from_secs(5),
         }
     );

@@ -121,6 +121,8 @@ pub(crate) struct Asked {
     pub(crate) answer: Answer,
     /// It is down, whatever the message is: nothing is to be concluded about that.
     pub(crate) down: Option<Unchecked>,
+    /// It answers a ping all the same: that it does is no sign that it works again.
+    pub(crate) is_there: bool,
 }
 
 impl Gate {
@@ -142,7 +144,7 @@ impl Gate {
     /// ping; one that answers, and fails at this message twice, has trouble with the message.
     pub(crate) async fn ask(&self, message: &Message, patience: Duration) -> Asked {
         if let Some(answer) = Chain::beforehand(&*self.filter, message) {
-            return Asked { answer, down: None };
+            return Asked { answer, down: None, is_there: true };
         }
         let looked_before = self.looked.load(Ordering::Relaxed);
         let mut verdict = self.check(message, patience).await;
@@ -156,14 +158,16 @@ impl Gate {
             verdict = self.check(message, patience).await;
             down = self.is_down(&verdict).await;
         }
+        let mut is_there = false;
         if let (None, Verdict::Unchecked(trouble)) = (&down, &verdict) {
             // It says so itself, and to everybody.
+            is_there = true;
             let works = self.looked.load(Ordering::Relaxed) > looked_before;
             if trouble.why == Why::Misconfigured || trouble.why == Why::Unavailable && !works {
                 down = Some(trouble.clone());
             }
         }
-        Asked { answer: Answer::new(&*self.filter, verdict), down }
+        Asked { answer: Answer::new(&*self.filter, verdict), down, is_there }
     }
 
     /// Whether it is there. What was heard a moment ago is believed, and one account asks for all that wait.

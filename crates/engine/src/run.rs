@@ -375,8 +375,13 @@ impl Run<'_> {
             return Ok(());
         }
         for gate in self.site.filters.wanted(&self.job.policy) {
-            let asked =
-                async { gate.ping().await.map_err(|trouble| RunError::Filter { filter: gate.describe(), trouble }) };
+            let asked = async {
+                gate.ping().await.map_err(|trouble| RunError::Filter {
+                    filter: gate.describe(),
+                    trouble,
+                    is_there: false,
+                })
+            };
             self.or_stop(asked).await?;
         }
         Ok(())

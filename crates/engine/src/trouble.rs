@@ -107,6 +107,9 @@ pub enum RunError {
         filter: String,
         /// What it said.
         trouble: Unchecked,
+        /// It answers a ping all the same: only the next message shows whether it works again, and that costs the server a
+        /// retrieval.
+        is_there: bool,
     },
     /// The quarantine cannot say what it holds.
     #[error(transparent)]
@@ -372,9 +375,11 @@ impl RunError {
             Self::UserGone { .. } => {
                 trouble(Cause::UserGone, Scope::Account, Exit::Config, Wait::Regular(Hold::UserGone))
             }
-            Self::Filter { trouble: it, .. } => {
+            Self::Filter { trouble: it, is_there, .. } => {
                 let exit = if it.why == Why::Misconfigured { Exit::Config } else { Exit::TempFail };
-                trouble(Cause::FilterDown, Scope::Us, exit, Wait::Soon(Hold::Filter, FILTERS_AGAIN))
+                let wait =
+                    if *is_there { Wait::Regular(Hold::Filter) } else { Wait::Soon(Hold::Filter, FILTERS_AGAIN) };
+                trouble(Cause::FilterDown, Scope::Us, exit, wait)
             }
             Self::Quarantine(_) => {
                 trouble(Cause::QuarantineDown, Scope::Us, Exit::TempFail, Wait::Soon(Hold::Filter, FILTERS_AGAIN))

@@ -184,7 +184,8 @@ impl Policy {
     /// the first ruling of a rule that decides.
     ///
     /// 1. A virus is a virus, whatever else was said.
-    /// 2. A rule that discards or blocks, as that needs nobody else.
+    /// 2. A rule that discards or blocks, as that needs nobody else, unless what is blocked would be delivered (marked, or
+    ///    into a folder) and a filter could not look.
     /// 3. A filter that could not look: the message stays, or is marked as unchecked.
     /// 4. Spam, unless a rule allows or keeps.
     /// 5. Soft reject, a few times. A greylist that wants so says soft reject, see [`Action::Greylist`].
@@ -210,9 +211,14 @@ impl Policy {
         }
         match heard.ruling {
             Some(Ruling::Discard(reason)) => return decision(Disposition::Discard, reason.clone(), false, edits),
+            // What is delivered all the same must have been looked at: a filter that could not is heard first.
             Some(Ruling::Block(reason)) => {
-                edits.mark_spam(self);
-                return decision(self.spam_goes(&self.on_reject), format!("blocked: {reason}"), true, edits);
+                let disposition = self.spam_goes(&self.on_reject);
+                let is_unchecked = heard.failed.is_some() && self.on_failure == OnFailure::Keep;
+                if !(is_unchecked && matches!(disposition, Disposition::Deliver { .. })) {
+                    edits.mark_spam(self);
+                    return decision(disposition, format!("blocked: {reason}"), true, edits);
+                }
             }
             _ => {}
         }

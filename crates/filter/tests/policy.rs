@@ -216,6 +216,18 @@ fn rules_decide_over_antispam_filters() {
 }
 
 #[test]
+fn what_a_rule_blocks_is_not_delivered_unchecked_but_may_be_kept_back() {
+    let answers = [rule(Ruling::Block("run.exe".into())), down("clamav", Kind::Antivirus, Why::Unavailable)];
+    let into = |on_reject: OnSpam| Policy { on_reject, ..Policy::default() };
+    let later = Disposition::Later { wait: None, postponed: false };
+    assert_eq!(decide(&into(OnSpam::Folder("Junk".into())), &answers).disposition, later);
+    assert_eq!(decide(&into(OnSpam::Mark), &answers).disposition, later);
+    assert_eq!(decide(&into(OnSpam::Quarantine), &answers).disposition, Disposition::Quarantine);
+    let open = Policy { on_failure: OnFailure::Deliver, ..into(OnSpam::Folder("Junk".into())) };
+    assert_eq!(decide(&open, &answers).disposition, folder("Junk"));
+}
+
+#[test]
 fn switches_of_the_account_silence_filters() {
     let off = Policy { antispam: false, antivirus: false, ..Policy::default() };
     let answers = [spam(Action::Reject, 30_000), virus("Eicar"), down("x", Kind::Both, Why::Unavailable)];

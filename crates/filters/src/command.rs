@@ -150,8 +150,9 @@ impl Command {
     }
 
     async fn run(&self, message: &Message, until: Until) -> Result<Finding, Unchecked> {
-        let program = self.program(message)?;
         let name = self.options.program.display().to_string();
+        let user = self.user(until).await?;
+        let program = self.program(message, user.as_ref())?;
         let written = write_down(Pieces::new(message.body.clone()));
         let stdin = until.within(&name, "writing the message down for it", written).await??;
         let ended = program.run(stdin, until.left()).await.map_err(trouble)?;
@@ -163,13 +164,12 @@ impl Command {
         Ok(finding)
     }
 
-    fn program(&self, message: &Message) -> Result<Program, Unchecked> {
-        let user = self.user()?;
-        let name = user.as_ref().map_or("", User::name);
+    fn program(&self, message: &Message, user: Option<&User>) -> Result<Program, Unchecked> {
+        let name = user.map_or("", User::name);
         let mut program = Program::new(&self.options.program)
             .max_output(MAX_HEAD)
             .variable("PATH", &self.options.search_path)
-            .home(user.as_ref())
+            .home(user)
             .variable("USER", name)
             .variable("LOGNAME", name)
             .variable("LANG", "C.UTF-8")
@@ -184,20 +184,22 @@ impl Command {
                 .variable("CLIENT_HELO", client.helo.as_deref().unwrap_or_default());
         }
         let program = self.options.arguments.iter().fold(program, |program, argument| program.argument(argument));
-        Ok(program.user(user))
+        Ok(program.user(user.cloned()))
     }
 
-    fn user(&self) -> Result<Option<User>, Unchecked> {
-        let find = |name: &String| {
-            User::find(name).map_err(|error| {
-                let why = match error {
-                    UserError::Unanswered { .. } => Why::Unavailable,
-                    UserError::Missing { .. } | UserError::Forbidden { .. } => Why::Misconfigured,
-                };
-                Unchecked::new(why, chain(&error))
-            })
-        };
-        self.options.run_as.as_ref().map(find).transpose()
+    /// The user it runs as; whoever knows users here may be asked over a network, so this is on a thread.
+    async fn user(&self, until: Until) -> Result<Option<User>, Unchecked> {
+        let Some(name) = self.options.run_as.clone() else { return Ok(None) };
+        let found = tokio::task::spawn_blocking(move || User::find(&name));
+        let found = until.within(&self.describe(), "looking up the user it runs as", found).await?;
+        let found = found.map_err(|lost| Unchecked::new(Why::Unavailable, chain(&lost)))?;
+        found.map(Some).map_err(|error| {
+            let why = match error {
+                UserError::Unanswered { .. } => Why::Unavailable,
+                UserError::Missing { .. } | UserError::Forbidden { .. } => Why::Misconfigured,
+            };
+            Unchecked::new(why, chain(&error))
+        })
     }
 
     fn judge(&self, name: &str, ended: Ended) -> Result<Finding, Unchecked> {
@@ -246,7 +248,8 @@ fn trouble(error: RunError) -> Unchecked {
 /// The message in a file without a name, at its beginning.
 async fn write_down(mut message: Pieces) -> Result<File, Unchecked> {
     let during = "writing the message down for the command";
-    let trouble = |error: &dyn std::error::Error| Unchecked::new(Why::Failed, format!("{during}: {}", chain(error)));
+    let trouble =
+        |error: &dyn std::error::Error| Unchecked::new(Why::Unavailable, format!("{during}: {}", chain(error)));
     let on_thread = |file: Option<File>, octets: bytes::Bytes| async move {
         tokio::task::spawn_blocking(move || {
             let mut file = file.map_or_else(unnamed_file, Ok)?;
@@ -295,10 +298,10 @@ impl Filter for Command {
     }
 
     async fn ping(&self, deadline: Instant) -> Result<(), Unchecked> {
-        self.user()?;
+        let until = Until::new(deadline, self.options.timeout);
+        self.user(until).await?;
         let program = self.options.program.clone();
         let looked = tokio::task::spawn_blocking(move || look(&program));
-        let until = Until::new(deadline, self.options.timeout);
         match until.within(&self.describe(), "looking for the command", looked).await? {
             Ok(looked) => looked.map_err(|text| Unchecked::new(Why::Misconfigured, text)),
             Err(lost) => Err(Unchecked::new(Why::Failed, chain(&lost))),

@@ -65,8 +65,9 @@ impl Pieces {
                 Ok(Some(piece))
             }
             Err(error) => {
+                // Our own disk: no fault of the message.
                 let text = format!("reading the message for the filter: {}", crate::text::chain(&error));
-                Err(Unchecked::new(Why::Failed, text))
+                Err(Unchecked::new(Why::Unavailable, text))
             }
         })
     }

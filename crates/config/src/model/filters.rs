@@ -184,7 +184,7 @@ impl Default for QuarantineSettings {
             keep_for: Duration::from_secs(30 * 86_400),
             max_octets: 1 << 30,
             max_messages: 100_000,
-            report: true,
+            report: false,
             disk_timeout: Duration::from_secs(120),
         }
     }

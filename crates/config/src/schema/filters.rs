@@ -84,7 +84,7 @@ pub(super) const POSTPONE: Key = key(
 
 pub(super) const POSTPONE_FOR: Key = key(
     "postpone_for",
-    Kind::Duration(10, 7 * DAY),
+    Kind::Duration(10, 2 * DAY),
     Value("\"10m\""),
     "For how long each time; longer than the filter's greylist, which takes 5 minutes with Rspamd.",
 );
@@ -432,7 +432,7 @@ pub(crate) const QUARANTINE: Schema = Schema {
         key(
             "report",
             Kind::Choice(&[("daily", "once a day, when there is something new"), ("never", "never")]),
-            Value("\"daily\""),
+            Value("\"never\""),
             "When users are told by mail what is kept back for them.",
         ),
         Key { default: Value("\"2m\""), ..DISK_TIMEOUT },

@@ -101,7 +101,9 @@ impl<'a> Stage<'a> {
     fn look(&self, message: &Incoming) -> impl Future<Output = Looked> + Send + use<> {
         let run = self.run;
         let body = Arc::clone(message.body.as_ref().expect("the parcels come later"));
-        let gates = if message.anyway { Vec::new() } else { self.gates.clone() };
+        // A person's word is for the message they saw, which another with the same header is not.
+        let is_another = message.adopted.is_some_and(|known| !known.same_content(&message.fingerprint));
+        let gates = if message.anyway && !is_another { Vec::new() } else { self.gates.clone() };
         let down = self.down.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (relays, patience) = (Arc::clone(&self.relays), run.site.filters.patience());
         let (id, account) = (message.id, run.job.address().to_owned());
@@ -126,18 +128,21 @@ impl<'a> Stage<'a> {
         let policy = &run.job.policy;
         let mut first_down = None;
         let mut answers = Vec::with_capacity(asked.len());
-        for (place, Asked { answer, down }) in asked.into_iter().enumerate() {
+        for (place, Asked { answer, down, is_there }) in asked.into_iter().enumerate() {
             if let Some(trouble) = down {
-                first_down.get_or_insert_with(|| (place, trouble.clone()));
-                self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(place, trouble);
+                first_down.get_or_insert_with(|| (place, trouble.clone(), is_there));
+                // Where nothing is delivered unchecked the next message asks again, and ends the run.
+                if policy.on_failure == OnFailure::Deliver {
+                    self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(place, trouble);
+                }
             }
             answers.push(answer);
         }
         let history = if message.anyway { History::default() } else { run.history(message.message) };
         let decision = policy.decide(&answers, history);
         let stays = matches!(decision.disposition, Disposition::Later { postponed: false, .. } | Disposition::Park);
-        if let (Some((place, trouble)), true, OnFailure::Keep) = (first_down, stays, policy.on_failure) {
-            return Err(RunError::Filter { filter: self.gates[place].describe(), trouble });
+        if let (Some((place, trouble, is_there)), true, OnFailure::Keep) = (first_down, stays, policy.on_failure) {
+            return Err(RunError::Filter { filter: self.gates[place].describe(), trouble, is_there });
         }
         if decision.spam {
             run.tally.spam();
@@ -193,7 +198,7 @@ async fn ask_all(
     let mut answers: Vec<Option<Asked>> = gates.iter().map(|_| None).collect();
     for (place, gate) in gates.iter().enumerate() {
         if let Some(trouble) = down.get(&place) {
-            answers[place] = Some(Asked { answer: gate.unasked(trouble.clone()), down: None });
+            answers[place] = Some(Asked { answer: gate.unasked(trouble.clone()), down: None, is_there: true });
             continue;
         }
         let (gate, message) = (Arc::clone(gate), message.clone());
@@ -206,7 +211,7 @@ async fn ask_all(
             Err(error) => {
                 let trouble = Unchecked::new(Why::Failed, "it panicked");
                 answers[places[&error.id()]] =
-                    Some(Asked { answer: gates[places[&error.id()]].unasked(trouble), down: None });
+                    Some(Asked { answer: gates[places[&error.id()]].unasked(trouble), down: None, is_there: true });
             }
         }
     }

@@ -141,13 +141,22 @@ impl Pipeline<'_> {
         run.site.store.begin(run.lease, &begins, now).await?;
         let mut settled = Vec::with_capacity(owners.len());
         let mut failed = vec![false; held.len()];
+        // A disk that does not do its work is not waited for again with each message, while others wait behind them.
+        let mut broken: Option<QuarantineError> = None;
         for (index, message) in held.iter().enumerate() {
             let for_whom: Vec<&Owner> = owners.iter().filter(|owner| owner.index == index).collect();
             if for_whom.is_empty() {
                 continue;
             }
-            let kept = run.delivering(self.keep(&*quarantine, message, &for_whom, now)).await;
+            let kept = match &broken {
+                Some(error) => Err(error.clone()),
+                None => {
+                    run.delivering(self.keep(&*quarantine, message, &self.held_for(&known[index], &for_whom), now))
+                        .await
+                }
+            };
             failed[index] = kept.is_err();
+            broken = broken.or_else(|| kept.clone().err().filter(|error| !matches!(error, QuarantineError::Full(_))));
             for owner in for_whom {
                 settled.push(Settle {
                     message: message.message,
@@ -182,19 +191,17 @@ impl Pipeline<'_> {
         &self,
         quarantine: &dyn Quarantine,
         message: &Incoming,
-        for_whom: &[&Owner],
+        recipients: &[HeldFor],
         now: UnixTime,
     ) -> Result<(), QuarantineError> {
         let (Fate::Quarantine(findings), Some(body)) = (&message.fate, &message.body) else { return Ok(()) };
-        let held_for =
-            |owner: &&Owner| HeldFor { user: owner.recipient.user.clone(), address: owner.recipient.address.clone() };
         let decision = &findings.decision;
         let held = Held {
             id: message.id,
             account: self.run.job.address().to_owned(),
             mailbox: message.mailbox.clone(),
             destination: self.run.job.destination.clone(),
-            recipients: for_whom.iter().map(held_for).collect(),
+            recipients: recipients.to_vec(),
             reverse_path: message.reverse_path.clone(),
             arrived_at: message.arrived_at,
             held_at: now,
@@ -207,6 +214,19 @@ impl Pipeline<'_> {
             body: body.clone(),
         };
         quarantine.keep(held).await
+    }
+
+    /// Whom a message is held for: those for whom it is now, and those of today's recipients for whom it was before, as what
+    /// is kept again replaces what was kept.
+    fn held_for(&self, known: &[DeliveryRow], for_whom: &[&Owner]) -> Vec<HeldFor> {
+        let before = |to: &Recipient| {
+            known.iter().any(|row| {
+                row.recipient.user == to.user && row.destination == QUARANTINE && row.step == Step::Delivered
+            })
+        };
+        let wanted = |to: &&Recipient| before(to) || for_whom.iter().any(|owner| owner.recipient.user == to.user);
+        let held_for = |to: &Recipient| HeldFor { user: to.user.clone(), address: to.address.clone() };
+        self.run.job.recipients.iter().filter(wanted).map(held_for).collect()
     }
 
     fn report_held(&self, held: &[Incoming], owners: &[Owner], settled: &[Settle], failed: &[bool]) {
