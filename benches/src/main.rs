@@ -1,12 +1,14 @@
 //! Measures what retrieval does to every octet and every message, beside the limit: one pass over the same memory.
 //!
-//!     cargo run --release -p connectord-benches            # a few seconds
-//!     cargo run --release -p connectord-benches -- smoke   # only that it runs
+//!     cargo run --release -p connectord-benches               # a few seconds
+//!     cargo run --release -p connectord-benches -- filtered   # with filters, beside the filters alone: a minute
+//!     cargo run --release -p connectord-benches -- smoke      # only that all of it runs
 //!
 //! Each line is the best of several rounds, in octets or entries a second, and its share of a plain copy measured in the
 //! same run: on a busy machine only the shares can be compared.
 
 mod durable;
+mod filtered;
 mod parsers;
 
 use std::hint::black_box;
@@ -18,7 +20,11 @@ use connectord_wire::dot::{Piece, Unstuffer, stuff};
 use connectord_wire::{Inbox, Machine, Security, Step};
 
 fn main() {
-    let smoke = std::env::args().any(|argument| argument == "smoke");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|argument| argument == "filtered") {
+        return filtered::main(&arguments[1..]);
+    }
+    let smoke = arguments.iter().any(|argument| argument == "smoke");
     let (octets, rounds) = if smoke { (1 << 20, 1) } else { (64 << 20, 5) };
     let message = message(octets);
     let mut out = Vec::with_capacity(message.len());
@@ -57,6 +63,9 @@ fn main() {
     );
     parsers::measure(smoke, rounds, copy);
     durable::measure(smoke);
+    if smoke {
+        filtered::smoke();
+    }
 }
 
 fn line(name: &str, rate: f64, copy: f64) {
