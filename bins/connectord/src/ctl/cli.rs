@@ -150,7 +150,7 @@ pub(crate) struct SettingOptions {
     /// What happens to the remote copies: never, immediately, or how long after delivery
     #[arg(long, value_name = "WHEN")]
     pub(crate) delete: Option<String>,
-    /// Any key of [[account]], such as folders=["INBOX","Archive"]; can be given several times
+    /// Any key of an account in the file, such as folders=["INBOX","Archive"]; can be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Take a key away: its default holds again
