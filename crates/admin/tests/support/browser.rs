@@ -28,30 +28,41 @@ pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
 pub const ESCAPE: &str = "\u{e00c}";
 
+/// A chromedriver, what it says, and the port it listens on; nothing when it ended.
+async fn start_driver() -> Option<(Child, Lines<BufReader<ChildStdout>>, String)> {
+    let mut driver = Command::new("chromedriver")
+        .args(["--port=0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|e| panic!("chromedriver cannot be started: {e}; apt-get install chromium chromium-driver"));
+    let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
+    loop {
+        let line =
+            tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await.expect("chromedriver says nothing");
+        let line = line.expect("read")?;
+        if let Some((_, port)) = line.rsplit_once("successfully on port ") {
+            let port = port.trim_end_matches('.').to_owned();
+            return Some((driver, lines, port));
+        }
+    }
+}
+
 impl Browser {
     /// # Panics
     /// When chromedriver or Chromium cannot be started: the packages `chromium` and `chromium-driver` are needed.
     pub async fn open() -> Self {
         let turn = TURN.acquire().await.expect("never closed");
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|e| {
-                panic!("chromedriver cannot be started: {e}; apt-get install chromium chromium-driver")
-            });
-        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
-        let port = loop {
-            let line = tokio::time::timeout(Duration::from_secs(120), lines.next_line())
-                .await
-                .expect("chromedriver says nothing");
-            let line = line.expect("read").expect("chromedriver ended");
-            if let Some((_, port)) = line.rsplit_once("successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
+        let mut started = None;
+        // The port that it takes may be another's a moment later: then it ends.
+        for _ in 0..5 {
+            started = start_driver().await;
+            if started.is_some() {
+                break;
             }
-        };
+        }
+        let (driver, lines, port) = started.expect("chromedriver ended five times");
         let profile = tempfile::tempdir().expect("a folder");
         let arguments = [
             "--headless=new".to_owned(),
