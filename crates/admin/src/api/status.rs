@@ -71,6 +71,16 @@ pub(super) async fn invite(ask: Ask, Json(value): Json) -> Answered {
     Ok(json_of(StatusCode::CREATED, &json!({ "link": link, "expires": expires })))
 }
 
+/// Only while nobody can sign in: afterwards a person is invited by name.
+pub(super) async fn first_start(ask: Ask) -> Answered {
+    let link = crate::first_start(ask.app.gate.keep.as_ref()).await?;
+    let link = link.ok_or(Fault::Request(StatusCode::CONFLICT, "signed_up"))?;
+    note(&ask, "token.first_start", "", "").await;
+    let base = ask.app.options.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
+    let link = json!({ "link": format!("{base}{}", link.path), "expires": link.expires });
+    Ok(json_of(StatusCode::CREATED, &link))
+}
+
 pub(super) async fn remove_person(Path(name): Path<String>, ask: Ask) -> Answered {
     let name = name.to_lowercase();
     if ask.app.gate.person(&name).await?.is_none() {
