@@ -98,8 +98,11 @@ fn kind(problem: &Value) -> &str {
 
 /// What a check by hand ends with for this cause.
 pub(crate) fn exit_of(cause: &Value) -> u8 {
-    let code = cause["code"].as_str().and_then(|code| code.parse::<Code>().ok());
-    code.map_or(if cause.is_null() { 0 } else { UNAVAILABLE }, |code| code.row().exit)
+    match cause["code"].as_str().and_then(|code| code.parse::<Code>().ok()) {
+        Some(code) => code.row().exit,
+        None if cause.is_null() => 0,
+        None => UNAVAILABLE,
+    }
 }
 
 fn failed_step(problem: &Value) -> Option<&Value> {
