@@ -48,6 +48,7 @@ impl Here {
             let options = connectord_admin::Options {
                 // Hashing as cheap as Argon2 can: these tests are not about it.
                 argon2: argon2::Params::new(64, 1, 1, None).unwrap(),
+                here: Some("http://127.0.0.1:8025".to_owned()),
                 own_accounts: true,
                 socket_admins: vec![rustix::process::getuid().as_raw()],
                 ..Default::default()

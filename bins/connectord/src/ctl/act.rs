@@ -154,10 +154,7 @@ pub(crate) async fn token(api: &Api, verb: &Token, out: Out) -> Result<u8, Error
             api.delete(&format!("/api/v1/tokens/{}", segment(found["id"].as_str().unwrap_or_default()))).await?;
             Ok(done(out, &json!({ "count": 1 }), |_| format!("The token {} is revoked.", text(&found["name"]))))
         }
-        Token::FirstStart => {
-            let answer = api.post("/api/v1/first-start", &json!({})).await?;
-            link(api, answer, out).await
-        }
+        Token::FirstStart => link(&api.post("/api/v1/first-start", &json!({})).await?, out),
     }
 }
 
@@ -169,20 +166,10 @@ fn invitation(Named { name, role, user }: &Named) -> Value {
     invitation
 }
 
-/// Shows a one-time link as something to open: with the address of the page, where the daemon does not know how it is reached.
-async fn link(api: &Api, mut answer: Value, out: Out) -> Result<u8, Error> {
-    if let Some(path) = answer["link"].as_str().filter(|link| link.starts_with('/')) {
-        let installation = api.get("/api/v1/installation", &Vec::new()).await?;
-        let mut entries = installation["entries"].as_array().into_iter().flatten();
-        let listen = entries.find(|entry| entry["key"] == "admin.listen").and_then(|entry| entry["value"].as_str());
-        if let Some(listen) =
-            listen.map(|listen| listen.trim_matches('"')).filter(|listen| !listen.starts_with("unix:"))
-        {
-            answer["link"] = format!("http://{listen}{path}").into();
-        }
-    }
+/// Shows a one-time link.
+fn link(answer: &Value, out: Out) -> Result<u8, Error> {
     if out.json {
-        say::out(json_text(&answer));
+        say::out(json_text(answer));
     } else {
         say::out(text(&answer["link"]));
         say::err(format_args!("It works once, until {}.", full(&answer["expires"])));
@@ -193,10 +180,7 @@ async fn link(api: &Api, mut answer: Value, out: Out) -> Result<u8, Error> {
 pub(crate) async fn person(api: &Api, verb: &Person, out: Out) -> Result<u8, Error> {
     match verb {
         Person::List => PEOPLE.show(api, Vec::new(), None, out).await,
-        Person::Invite(named) => {
-            let answer = api.post("/api/v1/people", &invitation(named)).await?;
-            link(api, answer, out).await
-        }
+        Person::Invite(named) => link(&api.post("/api/v1/people", &invitation(named)).await?, out),
         Person::Remove { name, yes } => {
             let shown = Escaped::text(name);
             sure(*yes, &format!("{shown} cannot sign in any more then"))?;

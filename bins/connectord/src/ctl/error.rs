@@ -53,9 +53,9 @@ impl Error {
             Self::Broken(_) => TEMP_FAIL,
             Self::Refused { exit, .. } => *exit,
             Self::Problem(problem) => match kind(problem) {
-                "sign_in" | "role" | "foreign_host" | "foreign_origin" | "old_form" => NO_PERMISSION,
+                "sign_in" | "role" | "local_only" | "foreign_host" | "foreign_origin" | "old_form" => NO_PERMISSION,
                 "duplicate" | "fields" => DATA,
-                "changed" | "slow" | "too_many" | "last_admin" => TEMP_FAIL,
+                "changed" | "slow" | "too_many" | "last_admin" | "not_first" => TEMP_FAIL,
                 "unavailable" => IO,
                 "test_failed" => failed_step(problem).map_or(UNAVAILABLE, |step| exit_of(&step["cause"])),
                 _ => USAGE,

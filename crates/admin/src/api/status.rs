@@ -12,6 +12,7 @@ use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
 use crate::at::At;
 use crate::backend::{AccountQuery, Activity, Backend, FieldProblem, Health, Overview, PartState, Refusal, Sort};
+use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
 pub(super) async fn me(ask: Ask) -> Answered {
@@ -72,14 +73,16 @@ pub(super) async fn invite(ask: Ask, Json(value): Json) -> Answered {
     Ok(json_of(StatusCode::CREATED, &json!({ "link": link, "expires": expires })))
 }
 
-/// Only while nobody can sign in: afterwards a person is invited by name.
+/// For the one at the machine, whose user id the system vouches for: whoever can sign in, or has a token, needs no first link.
 pub(super) async fn first_start(ask: Ask) -> Answered {
+    if ask.by.caller.via != Via::Socket {
+        return Err(Fault::Request(StatusCode::FORBIDDEN, "local_only"));
+    }
     let link = crate::first_start(ask.app.gate.keep.as_ref()).await?;
-    let link = link.ok_or(Fault::Request(StatusCode::CONFLICT, "signed_up"))?;
-    note(&ask, "token.first_start", "", "").await;
-    let base = ask.app.options.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
-    let link = json!({ "link": format!("{base}{}", link.path), "expires": link.expires });
-    Ok(json_of(StatusCode::CREATED, &link))
+    let link = link.ok_or(Fault::Request(StatusCode::CONFLICT, "not_first"))?;
+    note(&ask, "person.first_link", "", "").await;
+    let whole = format!("{}{}", ask.app.options.base(), link.path);
+    Ok(json_of(StatusCode::CREATED, &json!({ "link": whole, "expires": link.expires })))
 }
 
 pub(super) async fn remove_person(Path(name): Path<String>, ask: Ask) -> Answered {
