@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
-use crate::at::At;
-use crate::backend::{AccountQuery, Activity, Backend, FieldProblem, Health, Overview, PartState, Refusal, Sort};
+use crate::backend::{FieldProblem, Overview, PartState, Refusal};
 use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
@@ -150,7 +149,8 @@ pub(super) async fn metrics(ask: Ask) -> Answered {
 
 /// For how many seconds the most overdue check waits, among the accounts that are longest without a good one: a page of those that are well,
 /// and one of those that are delayed. What waits for a person has no next check.
-async fn overdue(backend: &dyn Backend, now: At) -> Result<u64, Refusal> {
+async fn overdue(backend: &dyn crate::backend::Backend, now: crate::at::At) -> Result<u64, Refusal> {
+    use crate::backend::{AccountQuery, Activity, Health, Sort};
     let mut most = 0;
     for health in [Health::Ok, Health::Delayed] {
         let query = AccountQuery {
