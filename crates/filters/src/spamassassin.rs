@@ -183,9 +183,9 @@ impl Filter for SpamAssassin {
             User::Recipient => message.recipients.first().map(String::as_str),
         };
         let user = user.filter(|user| sendable("", user).is_ok());
-        let front = question::handoff(message);
+        let front = question::front(message);
         let peer = self.server.address.to_string();
-        self.gauge.check(until, &peer, self.judge(user, &front, Pieces::new(message.body.clone()), until)).await
+        self.gauge.check(until, &peer, self.judge(user, &front, Pieces::new(message.as_believed()), until)).await
     }
 
     /// Asks whether it is there and has it look at GTUBE.

@@ -124,7 +124,7 @@ impl DirectoryQuarantine {
         let mut released = Released { copies, done: course.note.is_done(), taught: None };
         if released.done {
             if let Some(teacher) = &release.teacher {
-                released.taught = Some(teach(&**teacher, &held).await);
+                released.taught = Some(teach(&**teacher, &held, &head).await);
             }
             course.end(release.now).await?;
         }
@@ -381,8 +381,10 @@ impl<'a> Message<'a> {
     }
 }
 
-async fn teach(teacher: &dyn Teacher, held: &Held) -> Result<(), Unchecked> {
-    let lesson = teacher.learn(Arc::clone(&held.body), Class::Ham, Instant::now() + LESSON);
+async fn teach(teacher: &dyn Teacher, held: &Held, head: &[u8]) -> Result<(), Unchecked> {
+    // Without what marks it, and what a forger wrote.
+    let (_, body) = held.edits.without_marks().apply(Head::of(head), Arc::clone(&held.body));
+    let lesson = teacher.learn(body, Class::Ham, Instant::now() + LESSON);
     // It keeps its own deadline; this one is for whoever does not.
     tokio::time::timeout(LESSON * 2, lesson).await.unwrap_or_else(|_| {
         let text = format!("no end within {} s (during learning)", (LESSON * 2).as_secs());
