@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -180,7 +180,9 @@ impl DirectoryQuarantine {
 #[async_trait]
 impl Quarantine for DirectoryQuarantine {
     async fn keep(&self, held: Held) -> Result<(), QuarantineError> {
-        self.0.on_disk("keeping a message", move |inner| inner.keep(&held)).await
+        let waits = Waits(Arc::new(AtomicBool::new(true)));
+        let is_awaited = Arc::clone(&waits.0);
+        self.0.on_disk("keeping a message", move |inner| inner.keep(&held, &is_awaited)).await
     }
 
     /// A message that was released or discarded in the last days counts as held: somebody has decided about it.
@@ -261,8 +263,10 @@ impl Inner {
         whole
     }
 
-    fn keep(&self, held: &Held) -> Result<(), QuarantineError> {
+    fn keep(&self, held: &Held, is_awaited: &AtomicBool) -> Result<(), QuarantineError> {
         let during = "keeping a message";
+        // Who is being released to some would be gone for the others who are to have it now.
+        let _claim = self.claim_here(held.id)?;
         let (serial, _room) = self.take_room(held)?;
         let front = self.front(held, serial).map_err(|error| self.trouble(during, &error))?;
         let (part, name) = (self.part(&held.id.to_string()), held_name(held.id));
@@ -273,7 +277,12 @@ impl Inner {
         }
         let size = held.body.size_octets();
         let written = self.write(&part, &front.octets, &mut |offset, buffer| held.body.read_at(offset, buffer), size);
-        if let Err(error) = written.and_then(|()| self.dir.publish(&part, &name)) {
+        // Whoever gave this up said that it is not held: it may be kept again, and be released, before the disk goes on.
+        let awaited = || match is_awaited.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(io::Error::other("given up before it was done")),
+        };
+        if let Err(error) = written.and_then(|()| awaited()).and_then(|()| self.dir.publish(&part, &name)) {
             // What stays is removed at the next start.
             let _ = self.dir.remove_new(&part);
             return Err(self.trouble(during, &error));
@@ -440,6 +449,15 @@ impl Inner {
             )));
         }
         Ok(true)
+    }
+}
+
+/// Says that somebody waits for a job, until it is dropped.
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
