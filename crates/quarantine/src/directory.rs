@@ -88,7 +88,7 @@ pub struct DirectoryQuarantine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) dir: Dir,
     pub(crate) path: PathBuf,
-    pub(crate) options: Options,
+    options: Mutex<Options>,
     index: Mutex<Index>,
     pub(crate) problems: Mutex<Vec<Problem>>,
     jobs: Arc<Semaphore>,
@@ -121,7 +121,7 @@ impl DirectoryQuarantine {
         let inner = Inner {
             dir,
             path: path.to_owned(),
-            options,
+            options: Mutex::new(options),
             index: Mutex::default(),
             problems: Mutex::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
@@ -135,6 +135,12 @@ impl DirectoryQuarantine {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Has other limits from now on. What is held stays, though it may be more than would be taken now; what has been held
+    /// for too long goes at the next [`DirectoryQuarantine::tidy`].
+    pub fn set_options(&self, options: Options) {
+        *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
     /// What could not be read when it was opened, or was found damaged since.
@@ -200,6 +206,10 @@ impl Quarantine for DirectoryQuarantine {
 }
 
 impl Inner {
+    pub(crate) fn options(&self) -> Options {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,7 +221,7 @@ impl Inner {
         during: &'static str,
         job: impl FnOnce(&Self) -> Result<T, QuarantineError> + Send + 'static,
     ) -> Result<T, QuarantineError> {
-        let inner = Arc::clone(self);
+        let (inner, patience) = (Arc::clone(self), self.options().disk_timeout);
         let done = async move {
             let place = Arc::clone(&inner.jobs).acquire_owned().await;
             let job = tokio::task::spawn_blocking(move || {
@@ -220,12 +230,12 @@ impl Inner {
             });
             job.await
         };
-        match tokio::time::timeout(self.options.disk_timeout, done).await {
+        match tokio::time::timeout(patience, done).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(QuarantineError::Failed(format!("our own fault: a panic (during {during})"))),
             Err(_) => Err(QuarantineError::Failed(format!(
                 "no answer from the disk within {} s (during {during} in {})",
-                self.options.disk_timeout.as_secs(),
+                patience.as_secs(),
                 self.path.display()
             ))),
         }
@@ -345,11 +355,11 @@ impl Inner {
     /// Takes room for a message, and its serial number: the one it has when it is held already.
     fn take_room(&self, held: &Held) -> Result<(u64, Room<'_>), QuarantineError> {
         let octets = held.body.size_octets();
+        let Options { max_octets, max_messages, .. } = self.options();
         let mut index = self.index();
         let earlier = index.entry(held.id).map(|entry| entry.serial);
         let messages = index.len() + index.coming.0 + usize::from(earlier.is_none());
         let all = (index.octets + index.coming.1).saturating_sub(index.file_octets(held.id)).saturating_add(octets);
-        let Options { max_octets, max_messages, .. } = self.options;
         if messages > max_messages || all > max_octets {
             let text = format!(
                 "it holds {} messages of {} octets; a message of {octets} octets would exceed the limit of {max_messages} \
