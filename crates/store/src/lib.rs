@@ -21,6 +21,7 @@ mod error;
 pub mod memory;
 mod rows;
 mod saved;
+mod trail;
 mod traits;
 
 pub use error::StoreError;
@@ -30,5 +31,9 @@ pub use rows::{
 };
 pub use saved::{
     ChangeId, ChangeRow, Changed, Expected, Save, SavedAccount, SavedAccounts, Sealed, SecretChange, Stamp,
+};
+pub use trail::{
+    About, Counted, HourRow, MAX_STEPS, NoTrail, Of, Recorder, TallyBy, Trail, TrailEntry, TrailId, TrailKey,
+    TrailName, TrailPage, TrailQuery, TrailRow, TrailState, TrailStep, What,
 };
 pub use traits::Store;

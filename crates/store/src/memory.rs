@@ -4,6 +4,7 @@
 
 mod message;
 mod saved;
+mod trail;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use connectord_account::{Entry, Key, State};
 use connectord_mail::{Fingerprint, UnixTime};
 
 pub use self::message::{Delivery, Message, Trouble};
+pub use self::trail::MemoryTrail;
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
     ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
