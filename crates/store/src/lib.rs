@@ -22,6 +22,7 @@ pub mod memory;
 mod rows;
 mod saved;
 mod traits;
+mod values;
 
 pub use error::StoreError;
 pub use rows::{
@@ -32,3 +33,4 @@ pub use saved::{
     ChangeId, ChangeRow, Changed, Expected, Save, SavedAccount, SavedAccounts, Sealed, SecretChange, Stamp,
 };
 pub use traits::Store;
+pub use values::Values;

@@ -4,6 +4,7 @@
 
 mod message;
 mod saved;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,7 @@ struct Inner {
     /// What was told, by subject.
     notices: BTreeMap<String, String>,
     saved: saved::Saved,
+    values: BTreeMap<String, Vec<u8>>,
     tick: Option<UnixTime>,
     /// The last time anybody said.
     clock: Option<UnixTime>,
@@ -458,6 +460,9 @@ mod tests {
         let all = pin!(crate::battery::battery(async || MemoryStore::new()));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         let all = pin!(crate::battery::saved_accounts(async || MemoryStore::new()));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let store = MemoryStore::new();
+        let all = pin!(crate::battery::values(&store));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -19,6 +19,7 @@ mod notices;
 mod saved;
 mod schema;
 mod threads;
+mod values;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

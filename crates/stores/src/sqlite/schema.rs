@@ -88,6 +88,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE run ADD COLUMN spam INTEGER NOT NULL DEFAULT 0;
     ",
     super::saved::SCHEMA,
+    super::values::SCHEMA,
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
