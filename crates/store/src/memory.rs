@@ -4,6 +4,7 @@
 
 mod message;
 mod saved;
+mod trail;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,9 +16,10 @@ use connectord_account::{Entry, Key, State};
 use connectord_mail::{Fingerprint, UnixTime};
 
 pub use self::message::{Delivery, Message, Trouble};
+pub use self::trail::MemoryTrail;
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Store, StoreError,
 };
 
 /// How long a retired account is remembered.
@@ -50,7 +52,7 @@ struct Inner {
     accounts: Vec<AccountRow>,
     mailboxes: Vec<MailboxRow>,
     messages: BTreeMap<MessageRef, Message>,
-    runs: Vec<(AccountId, RunRow)>,
+    runs: Vec<(AccountId, RunId, RunRow)>,
     /// What was told, by subject.
     notices: BTreeMap<String, String>,
     saved: saved::Saved,
@@ -338,9 +340,10 @@ impl Store for MemoryStore {
 
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
         let mut inner = self.under(lease, None)?;
-        inner.runs.push((lease.account, run.clone()));
-        let mut kept = inner.runs.iter().filter(|(account, _)| *account == lease.account).count();
-        inner.runs.retain(|(account, _)| {
+        let id = RunId(inner.runs.last().map_or(1, |(_, last, _)| last.0 + 1));
+        inner.runs.push((lease.account, id, run.clone()));
+        let mut kept = inner.runs.iter().filter(|(account, ..)| *account == lease.account).count();
+        inner.runs.retain(|(account, ..)| {
             let surplus = *account == lease.account && kept > RUNS;
             kept -= usize::from(surplus);
             !surplus
@@ -348,10 +351,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {
+    async fn runs_before(
+        &self,
+        account: AccountId,
+        before: Option<RunId>,
+        most: usize,
+    ) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         let inner = locked(&self.inner);
-        let of_account = inner.runs.iter().rev().filter(|(owner, _)| *owner == account);
-        Ok(of_account.take(most).map(|(_, run)| run.clone()).collect())
+        let wanted = |(owner, id, _): &&(AccountId, RunId, RunRow)| {
+            *owner == account && before.is_none_or(|before| *id < before)
+        };
+        let runs = inner.runs.iter().rev().filter(wanted).take(most);
+        Ok(runs.map(|(_, id, run)| (*id, run.clone())).collect())
     }
 
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
@@ -384,7 +395,7 @@ impl Store for MemoryStore {
         });
         let accounts: Vec<AccountId> = inner.accounts.iter().map(|account| account.id).collect();
         inner.mailboxes.retain(|mailbox| accounts.contains(&mailbox.account));
-        inner.runs.retain(|(account, _)| accounts.contains(account));
+        inner.runs.retain(|(account, ..)| accounts.contains(account));
         let mailboxes: Vec<MailboxId> = inner.mailboxes.iter().map(|mailbox| mailbox.id).collect();
         inner.messages.retain(|name, message| {
             if message.entry.state == State::Done {

@@ -51,7 +51,8 @@ impl Values for SqliteStore {
     async fn values(&self, prefix: &str, most: usize) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let prefix = prefix.to_owned();
         self.read("listing values", move |connection| {
-            let mut statement = connection.prepare_cached("SELECT key, value FROM kept WHERE key >= ?1 ORDER BY key")?;
+            let mut statement =
+                connection.prepare_cached("SELECT key, value FROM kept WHERE key >= ?1 ORDER BY key")?;
             let mut rows = statement.query([&prefix])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
