@@ -485,6 +485,7 @@ async fn remember(
         unchecked: report.unchecked,
         spam: report.spam,
         error: report.error.as_ref().map(ToString::to_string),
+        reason: None,
     };
     let wait = health.next_check.map_or(regular, |next| next.since(now));
     match site.store.record_check(lease, &health, &row, listings).await {

@@ -26,6 +26,9 @@ const BUSY: Duration = Duration::from_secs(20);
 /// Most mailboxes that are looked into.
 const MAILBOXES: usize = 20;
 
+/// Most mailboxes that are told of.
+const FOLDERS: usize = 500;
+
 /// One step on the way, in the order of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TrialStep {
@@ -95,7 +98,14 @@ pub enum TrialOutcome {
 pub struct Trial {
     /// Each of [`TrialStep::ALL`], how it went and how long it took.
     pub steps: Vec<(TrialStep, TrialOutcome, Duration)>,
+    /// Messages that lie where mail is retrieved from, when that was reached.
+    pub messages: Option<u64>,
+    /// IMAP: the mailboxes that the server lists, escaped; at most 500.
+    pub folders: Vec<String>,
 }
+
+/// Is told each step of a test as it ends; must return at once.
+pub type SeeStep<'a> = &'a (dyn Fn(TrialStep, &TrialOutcome, Duration) + Send + Sync);
 
 impl Trial {
     /// The step that failed, if one did.
@@ -115,7 +125,12 @@ impl Trial {
 /// `account` is the same account's number in the store, if it is there already: POP3 lets only one in, so a check of it that
 /// is under way is waited for, up to 20 s.
 pub async fn trial(site: &Site, job: &Job, account: Option<AccountId>) -> Trial {
-    let found = Found::new(job.account.security);
+    trial_watched(site, job, account, &|_, _, _| {}).await
+}
+
+/// As [`trial`], for somebody who watches.
+pub async fn trial_watched(site: &Site, job: &Job, account: Option<AccountId>, see: SeeStep<'_>) -> Trial {
+    let found = Found::new(job.account.security, see);
     let lease = match account.filter(|_| job.account.protocol == Protocol::Pop3) {
         Some(account) => leased(site, account).await,
         None => None,
@@ -152,7 +167,7 @@ async fn leased(site: &Site, account: AccountId) -> Option<Lease> {
     }
 }
 
-async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> {
+async fn by_pop3(site: &Site, job: &Job, found: &Found<'_>) -> Result<(), RunError> {
     let mut options = pop3::Options::default();
     options.security = job.account.security;
     if !job.account.initial_response {
@@ -164,6 +179,7 @@ async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
         match driver.next().await? {
             pop3::Event::Stat { messages, octets } => {
                 found.ok(TrialStep::Mailbox, format!("{messages} messages, {octets} octets"));
+                found.inner().messages = Some(u64::from(messages));
                 break;
             }
             pop3::Event::StatRefused(refusal) => {
@@ -178,7 +194,7 @@ async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
     Ok(())
 }
 
-async fn by_imap(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> {
+async fn by_imap(site: &Site, job: &Job, found: &Found<'_>) -> Result<(), RunError> {
     let mut options = imap::Options::default();
     options.security = job.account.security;
     options.id = vec![
@@ -197,9 +213,28 @@ async fn by_imap(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
         count => format!("{count} mailboxes, {messages} messages"),
     };
     found.ok(TrialStep::Mailbox, text);
+    found.inner().messages = Some(messages);
+    let folders = listed(&mut driver).await?;
+    found.inner().folders = folders;
     driver.machine().logout();
     end(driver).await;
     Ok(())
+}
+
+/// All mailboxes that can be looked into; none when the server does not list them.
+async fn listed(driver: &mut Driver<imap::Session>) -> Result<Vec<String>, RunError> {
+    let command = driver.machine().list_special_use("", "*");
+    let mut names = Vec::new();
+    let result = finish(driver, command, |event| {
+        if let imap::Event::Listed(listed) = event
+            && listed.is_selectable()
+            && names.len() < FOLDERS
+        {
+            names.push(listed.name.to_string());
+        }
+    });
+    let listed = result.await?.is_ok();
+    Ok(if listed { names } else { Vec::new() })
 }
 
 /// The mailboxes that the account's folders stand for.
@@ -269,7 +304,7 @@ fn refused(job: &Job, mailbox: &str, refusal: String) -> RunError {
 }
 
 /// Connects and logs in, and notes each step.
-async fn enter_with<M>(site: &Site, job: &Job, machine: M, found: &Found) -> Result<Driver<M>, RunError>
+async fn enter_with<M>(site: &Site, job: &Job, machine: M, found: &Found<'_>) -> Result<Driver<M>, RunError>
 where
     M: LoginMachine,
     RunError: From<net::Error<M::Error>>,
@@ -308,21 +343,24 @@ async fn end<M: connectord_wire::Machine>(mut driver: Driver<M>) {
 }
 
 /// What has been found so far.
-struct Found {
+struct Found<'a> {
     /// TLS comes before the greeting.
     tls_first: bool,
+    see: SeeStep<'a>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     done: Vec<(TrialStep, TrialOutcome, Duration)>,
     since: Instant,
+    messages: Option<u64>,
+    folders: Vec<String>,
 }
 
-impl Found {
-    fn new(security: Security) -> Self {
-        let inner = Mutex::new(Inner { done: Vec::new(), since: Instant::now() });
-        Self { tls_first: security == Security::Tls, inner }
+impl<'a> Found<'a> {
+    fn new(security: Security, see: SeeStep<'a>) -> Self {
+        let inner = Inner { done: Vec::new(), since: Instant::now(), messages: None, folders: Vec::new() };
+        Self { tls_first: security == Security::Tls, see, inner: Mutex::new(inner) }
     }
 
     /// The time of the first step counts from now.
@@ -342,7 +380,9 @@ impl Found {
         let mut inner = self.inner();
         let took = inner.since.elapsed();
         inner.since = Instant::now();
-        inner.done.push((step, outcome, took));
+        inner.done.push((step, outcome.clone(), took));
+        drop(inner);
+        (self.see)(step, &outcome, took);
     }
 
     fn passed(&self, milestone: Milestone) {
@@ -366,7 +406,9 @@ impl Found {
             Some(tls) => TrialOutcome::Ok(tls.version.replace("TLSv", "TLS ")),
             None => TrialOutcome::Note("none: the password and the mail travel readable for others".to_owned()),
         };
-        inner.done.push((TrialStep::Encryption, outcome, Duration::ZERO));
+        inner.done.push((TrialStep::Encryption, outcome.clone(), Duration::ZERO));
+        drop(inner);
+        (self.see)(TrialStep::Encryption, &outcome, Duration::ZERO);
     }
 
     fn failed(&self, error: &RunError) {
@@ -394,11 +436,11 @@ impl Found {
     }
 
     fn trial(self) -> Trial {
-        let done = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).done;
+        let Inner { done, messages, folders, .. } = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
         let steps = TrialStep::ALL.into_iter().map(|step| {
             let found = done.iter().find(|(known, ..)| *known == step).cloned();
             found.unwrap_or((step, TrialOutcome::NotReached, Duration::ZERO))
         });
-        Trial { steps: steps.collect() }
+        Trial { steps: steps.collect(), messages, folders }
     }
 }
