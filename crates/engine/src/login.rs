@@ -11,6 +11,7 @@ use connectord_wire::{Blame, Escaped, Machine, Secret, Security};
 use tracing::{info, warn};
 
 use crate::logins::{Strength, Way};
+use crate::reason::APP_PASSWORD;
 use crate::trouble::{Cause, Exit, RunError, Scope, Trouble, Wait, suggested_pause};
 use crate::{Job, Logins};
 
@@ -119,9 +120,8 @@ impl LoginRefusal {
 
     pub(crate) fn hint(&self) -> Option<String> {
         let lower = self.text.to_ascii_lowercase();
-        let app_password = ["app password", "application-specific", "app-specific", "invalidsecondfactor"];
         match self.kind {
-            Kind::Credentials if app_password.iter().any(|words| lower.contains(words)) => {
+            Kind::Credentials if APP_PASSWORD.iter().any(|words| lower.contains(words)) => {
                 Some("the provider wants an app password here, not the password of the mailbox".into())
             }
             // GMX and web.de refuse the right password until POP3 and IMAP are switched on, and again after long disuse (2017).

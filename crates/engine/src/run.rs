@@ -20,7 +20,7 @@ use crate::recover::recover;
 use crate::schedule::{Another, Turn};
 use crate::tally::Tally;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
-use crate::{Change, Job, Progress, Site, imap, log, pop3, site};
+use crate::{Activity, Change, Job, Progress, Site, imap, log, pop3, site};
 
 /// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
 const WITHOUT_STATE: Duration = Duration::from_secs(300);
@@ -116,7 +116,7 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     pub(crate) fn tell(&self, progress: Progress<'_>) {
-        self.site.observer.progress(self.job.address(), progress);
+        self.site.tell(self.job.address(), progress);
     }
 
     /// Reads again what is known of unfinished deliveries: before each session, as the last one has changed it.
@@ -282,6 +282,7 @@ pub(crate) async fn run_keeping(
     let began = Instant::now();
     let tally = Tally::default();
     let now = site.clock.now();
+    site.board.does(job.address(), Activity::Checking, now, None);
     let report = match leased(site, job, mode, &stop).await {
         Ok((lease, account)) => {
             let mut run = Run {
@@ -322,7 +323,7 @@ pub(crate) async fn run_keeping(
         }
     };
     log::run(job.address(), &job.server(), &report);
-    site.observer.progress(job.address(), Progress::Finished(&report));
+    site.tell(job.address(), Progress::Finished(&report));
     report
 }
 
@@ -436,6 +437,14 @@ fn clock_is_believed(health: &Health, now: UnixTime) -> bool {
     }
 }
 
+/// How long a check is from the next one, when all is well.
+pub(crate) fn regular(check: Check) -> Duration {
+    match check {
+        Check::Every(span) => span,
+        Check::Idle | Check::Never => Duration::from_secs(30 * 60),
+    }
+}
+
 /// Writes down how it went, and says how long to wait. A failure to do so is logged: the check itself is over.
 async fn remember(
     site: &Site,
@@ -447,10 +456,7 @@ async fn remember(
     listings: &[MailboxRow],
 ) -> Duration {
     let now = site.clock.now();
-    let regular = match job.account.check {
-        Check::Every(span) => span,
-        Check::Idle | Check::Never => Duration::from_secs(30 * 60),
-    };
+    let regular = regular(job.account.check);
     let jumped = before.last_check.is_some_and(|last| started.since(last) > Duration::from_secs(86_400));
     let clock_jump = (jumped && before.clock_jump.is_none()).then_some(started);
     let health = match &report.error {
@@ -462,6 +468,11 @@ async fn remember(
         },
         Some(error) => {
             let mut health = after_failure(before, error, now, regular, site::random());
+            if error.trouble().wait != Wait::None {
+                let reason = error.reason(job);
+                let lasts = before.reason.as_ref().is_some_and(|known| known.code == reason.code);
+                (health.since, health.reason) = (before.since.filter(|_| lasts).or(Some(now)), Some(reason));
+            }
             if error.trouble().wait == Wait::Login {
                 health.refused_credential = job.credentials.version().await;
             }
@@ -485,7 +496,7 @@ async fn remember(
         unchecked: report.unchecked,
         spam: report.spam,
         error: report.error.as_ref().map(ToString::to_string),
-        reason: None,
+        reason: report.error.as_ref().map(|error| error.reason(job)),
     };
     let wait = health.next_check.map_or(regular, |next| next.since(now));
     match site.store.record_check(lease, &health, &row, listings).await {

@@ -144,9 +144,7 @@ impl<'a> Stage<'a> {
         if let (Some((place, trouble, is_there)), true, OnFailure::Keep) = (first_down, stays, policy.on_failure) {
             return Err(RunError::Filter { filter: self.gates[place].describe(), trouble, is_there });
         }
-        if decision.spam {
-            run.tally.spam();
-        }
+        run.tally.filtered(run, decision.spam);
         message.verdict.clone_from(&decision.reason);
         let told = |decision: Decision, answers, head| {
             let reason = Some(&decision.reason).filter(|reason| !reason.is_empty());

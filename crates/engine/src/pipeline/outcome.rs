@@ -166,7 +166,7 @@ impl Pipeline<'_> {
         };
         self.write_line(message, recipient, &run.job.delivery.describe(), (status, dsn), *attempt, detail);
         if status == "delivered" {
-            run.site.observer.progress(run.job.address(), Progress::Delivered);
+            run.tell(Progress::Delivered);
         }
     }
 
