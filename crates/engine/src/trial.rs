@@ -8,7 +8,7 @@ use connectord_account::{Folder, Protocol};
 use connectord_imap as imap;
 use connectord_net::{self as net, Driver, Milestone, Route};
 use connectord_pop3 as pop3;
-use connectord_store::{AccountId, Lease, StoreError};
+use connectord_store::{AccountId, Lease, Reason, StoreError};
 use connectord_wire::Security;
 use tokio::time::timeout;
 
@@ -84,6 +84,8 @@ pub enum TrialOutcome {
     Failed {
         /// Why, as a code.
         cause: Cause,
+        /// The same as values, whose code says more.
+        reason: Reason,
         /// Why, in words; a status reply of the server is quoted, escaped.
         text: String,
         /// What a person can do.
@@ -130,7 +132,7 @@ pub async fn trial(site: &Site, job: &Job, account: Option<AccountId>) -> Trial 
 
 /// As [`trial`], for somebody who watches.
 pub async fn trial_watched(site: &Site, job: &Job, account: Option<AccountId>, see: SeeStep<'_>) -> Trial {
-    let found = Found::new(job.account.security, see);
+    let found = Found::new(job, see);
     let lease = match account.filter(|_| job.account.protocol == Protocol::Pop3) {
         Some(account) => leased(site, account).await,
         None => None,
@@ -344,8 +346,7 @@ async fn end<M: connectord_wire::Machine>(mut driver: Driver<M>) {
 
 /// What has been found so far.
 struct Found<'a> {
-    /// TLS comes before the greeting.
-    tls_first: bool,
+    job: &'a Job,
     see: SeeStep<'a>,
     inner: Mutex<Inner>,
 }
@@ -358,9 +359,9 @@ struct Inner {
 }
 
 impl<'a> Found<'a> {
-    fn new(security: Security, see: SeeStep<'a>) -> Self {
+    fn new(job: &'a Job, see: SeeStep<'a>) -> Self {
         let inner = Inner { done: Vec::new(), since: Instant::now(), messages: None, folders: Vec::new() };
-        Self { tls_first: security == Security::Tls, see, inner: Mutex::new(inner) }
+        Self { job, see, inner: Mutex::new(inner) }
     }
 
     /// The time of the first step counts from now.
@@ -413,13 +414,15 @@ impl<'a> Found<'a> {
 
     fn failed(&self, error: &RunError) {
         let step = self.at(Some(error));
-        let (cause, text, hint) = (error.trouble().cause, chain(error), error.hint());
-        self.note(step, TrialOutcome::Failed { cause, text, hint });
+        let (cause, reason) = (error.trouble().cause, error.reason(self.job));
+        self.note(step, TrialOutcome::Failed { cause, reason, text: chain(error), hint: error.hint() });
     }
 
     fn timed_out(&self) {
         let text = format!("nothing more came within {} s", WHOLE.as_secs());
-        self.note(self.at(None), TrialOutcome::Failed { cause: Cause::NoAnswer, text, hint: None });
+        let (cause, endpoint) = (Cause::NoAnswer, &self.job.account.endpoint);
+        let reason = Reason::new(cause.code()).with("host", endpoint.host()).with("port", endpoint.port());
+        self.note(self.at(None), TrialOutcome::Failed { cause, reason: reason.said(text.clone()), text, hint: None });
     }
 
     /// The step that an error belongs to: the first that is not done, but for TLS that was to start after the greeting.
@@ -429,8 +432,10 @@ impl<'a> Found<'a> {
         let open = |step: &TrialStep| inner.done.iter().all(|(done, ..)| done != step);
         let first = TrialStep::ALL.into_iter().find(open).unwrap_or(TrialStep::Delivery);
         match first {
-            // Nothing was encrypted yet: that comes after the greeting, or not at all.
-            TrialStep::Encryption if !self.tls_first && !error.is_some_and(is_tls) => TrialStep::Greeting,
+            // Nothing was encrypted yet: but for TLS from the first octet that comes after the greeting, or not at all.
+            TrialStep::Encryption if self.job.account.security != Security::Tls && !error.is_some_and(is_tls) => {
+                TrialStep::Greeting
+            }
             first => first,
         }
     }

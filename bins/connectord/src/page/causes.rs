@@ -1,7 +1,6 @@
 //! Why an account is not well, in the words of the page.
 
 use connectord_admin::{At, Cause, Code, Health, Mends, Value};
-use connectord_engine as engine;
 use connectord_mail::UnixTime;
 use connectord_store::{self as store, Hold, Reason};
 
@@ -59,7 +58,7 @@ fn failing(entry: &Entry) -> Option<Cause> {
 
 /// A check that did not end well.
 pub(super) fn of_run(run: &store::RunRow, entry: &Entry) -> Option<Cause> {
-    let error = run.error.as_ref()?;
+    let error = run.error.as_ref().filter(|_| run.reason.as_ref().is_none_or(|reason| reason.code != "stopped"))?;
     let mut cause = match &run.reason {
         Some(reason) => of_reason(reason, entry),
         None => with_words(Cause::new(Code::NoAnswer), &Words::of(entry)),
@@ -80,7 +79,7 @@ fn of_hold(hold: Option<Hold>) -> Code {
 }
 
 fn of_reason(reason: &Reason, entry: &Entry) -> Cause {
-    let code = reason.code.parse().unwrap_or_else(|_| of_hold(entry.health.hold));
+    let code = code(&reason.code).unwrap_or_else(|| of_hold(entry.health.hold));
     let mut cause = Cause::new(code);
     for word in code.row().words {
         if let Some(text) = reason.words.get(*word) {
@@ -90,6 +89,16 @@ fn of_reason(reason: &Reason, entry: &Entry) -> Cause {
     }
     cause.said.clone_from(&reason.said);
     with_words(cause, &Words::of(entry))
+}
+
+/// The page's code for one of the engine's, which knows some that need no sentence of their own.
+pub(super) fn code(word: &str) -> Option<Code> {
+    match word {
+        "no_credential" => Some(Code::LoginRefused),
+        "quarantine_down" => Some(Code::FilterDown),
+        "configuration" | "state" => Some(Code::SettingsWrong),
+        word => word.parse().ok(),
+    }
 }
 
 /// What sentences about an account speak of.
@@ -137,26 +146,4 @@ pub(super) fn with_words(mut cause: Cause, words: &Words) -> Cause {
         cause.words.entry(word).or_insert(Value::Text(text));
     }
     cause
-}
-
-/// What a test that failed for this reason is to the page.
-pub(super) fn of_engine(cause: engine::Cause) -> Code {
-    match cause {
-        engine::Cause::NameUnknown => Code::NameUnknown,
-        engine::Cause::AddressRefused => Code::AddressRefused,
-        engine::Cause::Tls => Code::TlsUnknownIssuer,
-        engine::Cause::TlsNotOffered => Code::TlsNotOffered,
-        engine::Cause::Protocol => Code::WrongProtocol,
-        engine::Cause::LoginRefused | engine::Cause::NoCredential => Code::LoginRefused,
-        engine::Cause::InUse => Code::InUse,
-        engine::Cause::Throttled => Code::Throttled,
-        engine::Cause::Folder => Code::FolderGone,
-        engine::Cause::UserGone => Code::UserGone,
-        engine::Cause::DestinationDown => Code::DestinationDown,
-        engine::Cause::MailboxFull => Code::MailboxFull,
-        engine::Cause::FilterDown | engine::Cause::QuarantineDown => Code::FilterDown,
-        engine::Cause::DiskFull => Code::DiskFull,
-        engine::Cause::Configuration | engine::Cause::State => Code::SettingsWrong,
-        _ => Code::NoAnswer,
-    }
 }

@@ -66,7 +66,10 @@ impl<'q> Wanted<'q> {
                 settings.deliver_to.contains(user) && (!query.alone || settings.deliver_to.len() == 1)
             })
             && self.host.as_ref().is_none_or(|host| settings.host.to_lowercase().contains(host))
-            && query.cause.as_ref().is_none_or(|code| seen.cause.as_ref().is_some_and(|cause| cause.code.word() == code))
+            && query
+                .cause
+                .as_ref()
+                .is_none_or(|code| seen.cause.as_ref().is_some_and(|cause| cause.code.word() == code))
             && self.words.iter().all(|word| seen.entry.text.contains(word))
     }
 

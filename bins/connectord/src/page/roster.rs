@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use connectord_admin::{At, SecretState, Settings, Source};
 use connectord_config::saved::{self, settings_from_text};
 use connectord_engine::Job;
-use connectord_stores::sqlite::SqliteStore;
 use connectord_store::{self as store, AccountId, SavedAccount, SavedAccounts, Stamp, Store, StoreError};
+use connectord_stores::sqlite::SqliteStore;
 use tokio::task::JoinSet;
 
 use super::causes::at;
@@ -94,7 +94,9 @@ impl Roster {
             entries.by_id.insert(entry.id, Arc::new(entry));
         };
         for account in &known.config.accounts {
-            let (Some(row), Some(job)) = (rows.get(&account.address), jobs.get(account.address.as_str())) else { continue };
+            let (Some(row), Some(job)) = (rows.get(&account.address), jobs.get(account.address.as_str())) else {
+                continue;
+            };
             let settings = settings::shown(&job.account, &job.policy, "");
             add(entry(row, settings, None, None, &parked));
         }
@@ -163,7 +165,9 @@ async fn open_those_of_the_file(
     rows: &mut HashMap<String, store::AccountRow>,
 ) -> Result<(), StoreError> {
     let mut opening = JoinSet::new();
-    for account in known.config.accounts.iter().filter(|account| !rows.contains_key(&account.address)).cloned().collect::<Vec<_>>() {
+    for account in
+        known.config.accounts.iter().filter(|account| !rows.contains_key(&account.address)).cloned().collect::<Vec<_>>()
+    {
         if opening.len() >= OPENED_AT_ONCE
             && let Some(Ok(opened)) = opening.join_next().await
         {
@@ -199,7 +203,8 @@ fn entry(
         (Some(_), None) => SecretState::default(),
         (None, _) => SecretState { set: true, ..SecretState::default() },
     };
-    let text = format!("{}\n{}\n{}\n{}", settings.address, settings.host, settings.note, settings.deliver_to.join("\n"));
+    let text =
+        format!("{}\n{}\n{}\n{}", settings.address, settings.host, settings.note, settings.deliver_to.join("\n"));
     Entry {
         id: row.id,
         source: if saved.is_some() { Source::Page } else { Source::File },

@@ -1,7 +1,9 @@
 //! An account's settings as the page has them, and as they are kept.
 
 use connectord_account as account;
-use connectord_admin::{Check, Delete, DeleteBy, FieldProblem, OnFilterFailure, Oversize, Protocol, Security, Settings, Start};
+use connectord_admin::{
+    Check, Delete, DeleteBy, FieldProblem, OnFilterFailure, Oversize, Protocol, Security, Settings, Start,
+};
 use connectord_config::saved;
 use connectord_filter::{OnFailure, Policy};
 use toml::Value;
@@ -14,7 +16,8 @@ pub(super) fn shown(account: &account::Account, policy: &Policy, note: &str) -> 
     let endpoint = &account.endpoint;
     let protocol = protocol(account.protocol);
     let security = security(account.security);
-    let username = if account.username.eq_ignore_ascii_case(&account.address) { String::new() } else { account.username.clone() };
+    let username =
+        if account.username.eq_ignore_ascii_case(&account.address) { String::new() } else { account.username.clone() };
     Settings {
         address: account.address.clone(),
         protocol,
@@ -119,7 +122,10 @@ pub(super) fn guessed(address: &str, kept: &saved::Settings, enabled: bool) -> S
 
 /// What must be set, and what taken away, so that an account which says `before` says `after`. What the page does not know of,
 /// or shows less exactly than it is kept, stays as it is unless it is changed.
-pub(super) fn difference(before: &Settings, after: &Settings) -> Result<(saved::Settings, Vec<String>), Vec<FieldProblem>> {
+pub(super) fn difference(
+    before: &Settings,
+    after: &Settings,
+) -> Result<(saved::Settings, Vec<String>), Vec<FieldProblem>> {
     let mut set = saved::Settings::new();
     let mut unset = Vec::new();
     let mut put = |name: &str, value: Option<Value>| match value {
@@ -233,15 +239,17 @@ pub(super) fn kept(entered: &Settings, site: &Policy) -> Result<saved::Settings,
 
 /// Problems by the names that the page has for the keys.
 pub(super) fn problems(found: &[saved::FieldProblem]) -> Vec<FieldProblem> {
-    let field = |key: &str| match key {
-        "check_every" | "idle" => "check",
-        "pin" => "pins",
-        "max_message_size" => "max_megabytes",
-        "on_failure" => "on_filter_failure",
-        "password" => "secret",
-        key => key,
-    }
-    .to_owned();
+    let field = |key: &str| {
+        match key {
+            "check_every" | "idle" => "check",
+            "pin" => "pins",
+            "max_message_size" => "max_megabytes",
+            "on_failure" => "on_filter_failure",
+            "password" => "secret",
+            key => key,
+        }
+        .to_owned()
+    };
     let told = |problem: &saved::FieldProblem| FieldProblem {
         field: problem.key.as_deref().map(field).unwrap_or_default(),
         problem: match (&problem.hint, problem.key.as_deref()) {
@@ -313,9 +321,17 @@ mod tests {
         assert_eq!(shown(&read.account, &read.policy, "two\nlines"), all);
         assert_eq!(kept["note"].as_str(), Some("two\nlines"));
 
-        let plain = Settings { host: "h".into(), deliver_to: vec!["ann".into()], address: "ann@x".into(), ..Settings::default() };
+        let plain = Settings {
+            host: "h".into(),
+            deliver_to: vec!["ann".into()],
+            address: "ann@x".into(),
+            ..Settings::default()
+        };
         let few = super::kept(&plain, &Policy::default()).unwrap();
-        assert_eq!(few.keys().collect::<Vec<_>>(), ["protocol", "host", "deliver_to"].map(|key| key.to_owned()).iter().collect::<Vec<_>>());
+        assert_eq!(
+            few.keys().collect::<Vec<_>>(),
+            ["protocol", "host", "deliver_to"].map(|key| key.to_owned()).iter().collect::<Vec<_>>()
+        );
         assert_eq!(read_of(&few), plain);
     }
 
@@ -335,7 +351,8 @@ mod tests {
         let mut set: Vec<_> = set.into_iter().map(|(key, _)| key).collect();
         set.sort();
         assert_eq!((set, unset), (vec!["note".to_owned(), "security".to_owned()], Vec::new()));
-        let (set, unset) = difference(&before, &Settings { check: Check::Push, username: String::new(), ..before.clone() }).unwrap();
+        let (set, unset) =
+            difference(&before, &Settings { check: Check::Push, username: String::new(), ..before.clone() }).unwrap();
         assert_eq!((set.get("idle"), unset), (Some(&true.into()), vec!["check_every".to_owned()]));
     }
 }
