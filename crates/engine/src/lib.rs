@@ -110,6 +110,7 @@ mod site;
 mod skim;
 mod spool;
 mod tally;
+mod trail;
 mod trial;
 mod trouble;
 

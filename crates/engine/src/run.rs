@@ -10,7 +10,7 @@ use connectord_filter::{History, OnFailure};
 use connectord_mail::UnixTime;
 use connectord_net::Route;
 use connectord_store::{
-    AccountRow, DeliveryRow, Health, Lease, MailboxRow, MessageRef, ParkedRow, RunRow, Step, StoreError,
+    AccountRow, DeliveryRow, Health, Lease, MailboxId, MailboxRow, MessageRef, ParkedRow, RunRow, Step, StoreError,
 };
 use tokio::sync::watch;
 use tracing::error;
@@ -19,6 +19,7 @@ use crate::imap::Kept;
 use crate::recover::recover;
 use crate::schedule::{Another, Turn};
 use crate::tally::Tally;
+use crate::trail::Place;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
 use crate::{Activity, Change, Job, Progress, Site, imap, log, pop3, site};
 
@@ -111,6 +112,8 @@ pub(crate) struct Run<'a> {
     full: Mutex<HashSet<String>>,
     /// What was listed last, as far as it may be remembered with the end of the check.
     listings: Mutex<Vec<MailboxRow>>,
+    /// Mailboxes whose messages are taken down.
+    pub(crate) places: Mutex<HashMap<MailboxId, Place>>,
     turn: Turn,
 }
 
@@ -301,6 +304,7 @@ pub(crate) async fn run_keeping(
                 histories: Mutex::default(),
                 full: Mutex::default(),
                 listings: Mutex::default(),
+                places: Mutex::default(),
                 turn,
             };
             let result = run.check(kept).await;

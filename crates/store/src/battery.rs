@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "a check that fails panics")]
 
 mod saved;
+mod trail;
 mod values;
 
 use connectord_account::{Entry, Key, Ledger, State};
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use self::saved::{saved_accounts, saved_accounts_survive};
+pub use self::trail::trail;
 pub use self::values::{values, values_survive};
 
 const DAY: i64 = 86_400;

@@ -462,9 +462,34 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::{HourRow, Of, Trail};
+
+    #[test]
+    fn the_trail_in_memory_passes_the_battery() {
+        let all = pin!(crate::battery::trail(async || MemoryTrail::new(), async |_| {}));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn hours_in_which_nothing_ran_are_told_from_empty_ones() {
+        let trail = MemoryTrail::new();
+        let hour = |number: i64| UnixTime(number * HourRow::SECONDS);
+        let down = || {
+            let Poll::Ready(hours) =
+                pin!(trail.hours(Of::All, hour(0), hour(4))).poll(&mut Context::from_waker(Waker::noop()))
+            else {
+                panic!("not ready")
+            };
+            hours.unwrap().iter().map(|row| row.down).collect::<Vec<_>>()
+        };
+        assert_eq!(down(), [false; 5]);
+        trail.ran(hour(1));
+        trail.ran(hour(3));
+        assert_eq!(down(), [false, false, true, false, true]);
+    }
 
     #[test]
     fn the_store_in_memory_passes_the_battery() {

@@ -12,12 +12,12 @@
 
 mod accounts;
 mod directory;
-mod fault;
+pub(crate) mod fault;
 mod leases;
-mod messages;
+pub(crate) mod messages;
 mod notices;
 mod saved;
-mod schema;
+pub(crate) mod schema;
 mod threads;
 mod values;
 

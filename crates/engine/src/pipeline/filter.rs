@@ -145,6 +145,7 @@ impl<'a> Stage<'a> {
             return Err(RunError::Filter { filter: self.gates[place].describe(), trouble, is_there });
         }
         run.tally.filtered(run, decision.spam);
+        run.take_down_filtered(message.message, &answers, decision.spam, &decision.reason);
         message.verdict.clone_from(&decision.reason);
         let told = |decision: Decision, answers, head| {
             let reason = Some(&decision.reason).filter(|reason| !reason.is_empty());

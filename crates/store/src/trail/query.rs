@@ -113,7 +113,7 @@ impl HourRow {
 
     /// When the hour began that a moment is in.
     pub fn of(moment: UnixTime) -> UnixTime {
-        UnixTime(moment.0.div_euclid(Self::SECONDS) * Self::SECONDS)
+        UnixTime(moment.0.saturating_sub(moment.0.rem_euclid(Self::SECONDS)))
     }
 
     /// For back ends: an empty row for each hour of an answer.

@@ -111,11 +111,12 @@ impl TrailRow {
 
     /// For back ends: takes an entry in; its steps are added to `steps`.
     pub fn take(&mut self, entry: &TrailEntry, steps: &mut Vec<TrailStep>) -> Counted {
-        let before = (self.state, steps.is_empty());
+        let before = self.state;
         self.at = entry.at;
         if let Some(about) = &entry.about {
-            let seen_at = if before.1 { about.seen_at } else { self.about.seen_at };
-            self.about = About { seen_at, ..about.as_ref().clone().bounded() };
+            // What it is recognised by stays as it was first told, so that nobody has to look for it anew.
+            let About { users, octets, .. } = about.as_ref().clone().bounded();
+            (self.about.users, self.about.octets) = (users, octets);
         }
         for step in &entry.steps {
             let step = TrailStep { at: entry.at, ..step.clone() }.bounded();
@@ -126,7 +127,7 @@ impl TrailRow {
             steps.push(step);
         }
         let mut counted = Counted::default();
-        if before.0 != self.state {
+        if before != self.state {
             match self.state {
                 TrailState::Delivered => counted.delivered = 1,
                 TrailState::Spam => counted.spam = 1,

@@ -84,8 +84,8 @@ pub struct TrailEntry {
     pub name: TrailName,
     /// When.
     pub at: UnixTime,
-    /// What it is recognised by, where that is known: with the first entry, and again with each retrieval. Of a message that
-    /// is not known yet, an entry without it is not taken down.
+    /// What it is recognised by, where that is known: with the first entry, and again with each retrieval, when its users and
+    /// its size are taken from it. Of a message that is not known yet, an entry without it is not taken down.
     pub about: Option<Box<About>>,
     /// What happened, in order; their times are [`TrailEntry::at`].
     pub steps: Vec<TrailStep>,

@@ -98,7 +98,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
-pub(super) fn make_file(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_file(path: &Path) -> Result<(), StoreError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::Failed {
