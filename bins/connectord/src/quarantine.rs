@@ -457,7 +457,7 @@ fn give_out(config: &Config, state: &Path, which: &Which, output: Option<&Path>)
 }
 
 /// Line ends that were shortened are as they came again.
-fn write_out(body: &dyn Body, to: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_out(body: &dyn Body, to: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     let mut offset = 0;
     loop {

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::accounts::{Known, look_after_keys, merge};
 use crate::error::Error;
-use crate::logging::{self, Colour, Guard, Settings, Target};
+use crate::logging::{self, Colour, Guard, Ring, Settings, Target};
 use crate::quarantine::destination;
 
 /// Where the configuration is when nothing else is said.
@@ -60,6 +60,11 @@ pub(crate) fn log_settings(config: &Config, colour: Colour) -> Settings {
 /// Starts the log.
 pub(crate) fn start_log(settings: &Settings) -> Result<Guard, Error> {
     logging::start(settings).map_err(Error::from)
+}
+
+/// As [`start_log`], with the last lines kept for the page.
+pub(crate) fn start_log_with(settings: &Settings, ring: Arc<Ring>) -> Result<Guard, Error> {
+    logging::start_with(settings, Some(ring)).map_err(Error::from)
 }
 
 /// Whether a key for stored passwords is made when there is none.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
 use crate::backend::{FieldProblem, Overview, PartState, Refusal};
+use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
 pub(super) async fn me(ask: Ask) -> Answered {
@@ -69,6 +70,18 @@ pub(super) async fn invite(ask: Ask, Json(value): Json) -> Answered {
     let link = make_link(&ask, text(&value, "name"), text(&value, "role"), user(&value)).await;
     let (link, expires) = link.map_err(fault)?;
     Ok(json_of(StatusCode::CREATED, &json!({ "link": link, "expires": expires })))
+}
+
+/// For the one at the machine, whose user id the system vouches for: whoever can sign in, or has a token, needs no first link.
+pub(super) async fn first_start(ask: Ask) -> Answered {
+    if ask.by.caller.via != Via::Socket {
+        return Err(Fault::Request(StatusCode::FORBIDDEN, "local_only"));
+    }
+    let link = crate::first_start(ask.app.gate.keep.as_ref()).await?;
+    let link = link.ok_or(Fault::Request(StatusCode::CONFLICT, "not_first"))?;
+    note(&ask, "person.first_link", "", "").await;
+    let whole = format!("{}{}", ask.app.options.base(), link.path);
+    Ok(json_of(StatusCode::CREATED, &json!({ "link": whole, "expires": link.expires })))
 }
 
 pub(super) async fn remove_person(Path(name): Path<String>, ask: Ask) -> Answered {
