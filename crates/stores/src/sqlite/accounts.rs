@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::messages;
 
 const ACCOUNT: &str = "SELECT id, address, retired_at, failures, login_refusals, last_ok, last_check, next_check, hold,
-    error, refused_credential, clock_jump, silences FROM account";
+    error, refused_credential, clock_jump, silences, login FROM account";
 
 const MAILBOX: &str = "SELECT id, account, name, uid_validity, uid_next, first_listed, last_listed, absence_times,
     absence_since, continues, keys_recur, quiet FROM mailbox";
@@ -63,7 +63,8 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
     connection
         .prepare_cached(
             "UPDATE account SET failures = ?2, login_refusals = ?3, last_ok = ?4, last_check = ?5, next_check = ?6,
-             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11 WHERE id = ?1",
+             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11, login = ?12
+             WHERE id = ?1",
         )?
         .execute(params![
             account.0,
@@ -77,6 +78,7 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
             health.refused_credential,
             time(health.clock_jump),
             health.silences,
+            health.login,
         ])?;
     Ok(())
 }
@@ -352,6 +354,7 @@ fn account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
             refused_credential: row.get(10)?,
             clock_jump: time(11)?,
             silences: row.get(12)?,
+            login: row.get("login")?,
         },
     })
 }

@@ -88,6 +88,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE run ADD COLUMN spam INTEGER NOT NULL DEFAULT 0;
     ",
     super::saved::SCHEMA,
+    // What logins taught about the account's server.
+    "
+    ALTER TABLE account ADD COLUMN login TEXT;
+    ",
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
