@@ -41,6 +41,15 @@ pub(crate) async fn probe_all(config: &Config) -> Result<Exit, Error> {
     Ok(exit)
 }
 
+/// Whether a filter works: a remark when it answers and does not find what it must.
+pub(crate) async fn probed(filter: &dyn Filter, deadline: Instant) -> Result<Option<String>, String> {
+    match filter.probe(deadline).await {
+        Ok(Probe { found_test_sample: Some(false), .. }) => Ok(Some("it does not find its test sample".to_owned())),
+        Ok(_) => Ok(None),
+        Err(trouble) => Err(trouble.to_string()),
+    }
+}
+
 async fn probe(filter: &dyn Filter) -> (Result<Probe, Unchecked>, Duration) {
     let began = Instant::now();
     let probe = timeout(WITHIN + GRACE, filter.probe(began + WITHIN)).await.unwrap_or_else(|_| {

@@ -14,6 +14,7 @@ mod journald;
 mod layer;
 mod queue;
 mod record;
+mod ring;
 mod stream;
 mod syslog;
 mod text;
@@ -34,6 +35,7 @@ use self::layer::{Filter, ToQueue};
 use self::queue::Queue;
 use self::writer::{PATIENCE, Sink};
 
+pub(crate) use self::ring::Ring;
 pub(crate) use self::text::Inert;
 
 /// How long the end of the program waits for the last lines.
@@ -97,12 +99,20 @@ pub(crate) struct Guard {
 /// # Errors
 /// There is no thread for it, or the log was started before.
 pub(crate) fn start(settings: &Settings) -> Result<Guard, Error> {
+    start_with(settings, None)
+}
+
+/// As [`start`], with the last lines kept for the page too.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_with(settings: &Settings, ring: Option<Arc<Ring>>) -> Result<Guard, Error> {
     let sink: Box<dyn Sink> = match settings.target {
         Target::Stderr => Box::new(stream::Stream::stderr(settings.colour)),
         Target::Syslog => Box::new(syslog::Syslog::new(syslog::SOCKET)),
         Target::Journald => Box::new(journald::Journald::new(journald::SOCKET)),
     };
-    install(settings, sink)
+    install(settings, sink, ring)
 }
 
 /// As [`start`], with standard error replaced by `lines`: for a terminal that also shows progress.
@@ -114,11 +124,11 @@ pub(crate) fn start_above(settings: &Settings, lines: Box<dyn Write + Send>) -> 
         return start(settings);
     }
     let colour = settings.colour.on(&io::stderr());
-    install(settings, Box::new(stream::Stream::new(lines, stream::Style::Human { colour })))
+    install(settings, Box::new(stream::Stream::new(lines, stream::Style::Human { colour })), None)
 }
 
-fn install(settings: &Settings, sink: Box<dyn Sink>) -> Result<Guard, Error> {
-    let (subscriber, guard) = build(settings, sink, Arc::new(Queue::default()), PATIENCE)?;
+fn install(settings: &Settings, sink: Box<dyn Sink>, ring: Option<Arc<Ring>>) -> Result<Guard, Error> {
+    let (subscriber, guard) = build(settings, sink, Arc::new(Queue::default()), ring, PATIENCE)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::Twice)?;
     log_panics(settings.target);
     Ok(guard)
@@ -128,6 +138,7 @@ fn build(
     settings: &Settings,
     sink: Box<dyn Sink>,
     queue: Arc<Queue>,
+    ring: Option<Arc<Ring>>,
     patience: Duration,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), Error> {
     let writer = {
@@ -137,7 +148,7 @@ fn build(
     };
     let guard = Guard { queue: Arc::clone(&queue), writer: Some(writer) };
     let filter = Filter { level: settings.level, wire: settings.wire };
-    Ok((registry().with(ToQueue::new(filter, queue)), guard))
+    Ok((registry().with(ToQueue::new(filter, queue, ring)), guard))
 }
 
 /// Where standard error is not the log, panics are printed there as well: nothing else fills it.

@@ -12,6 +12,7 @@ mod fetch;
 mod filters;
 mod logging;
 mod one;
+mod page;
 mod parked;
 mod process;
 mod progress;

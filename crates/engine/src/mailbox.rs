@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use connectord_account::{Entry, Key, Oversize, Retention};
 use connectord_mail::{Fingerprint, UnixTime};
-use connectord_store::{Absence, MailboxRow, Mark, MessageName, MessageRef};
+use connectord_store::{Absence, MailboxRow, Mark, MessageName, MessageRef, What};
 use connectord_wire::Escaped;
 use tracing::warn;
 
@@ -151,6 +151,7 @@ pub(crate) fn discarded(run: &Run<'_>, mailbox: &MailboxRow, names: &[(Key, u16)
     for (key, generation) in names {
         let message = MessageRef { mailbox: mailbox.id, key: *key, generation: *generation };
         if let Some(row) = run.discard(message) {
+            run.take_down(message, &[(What::Discarded, "", &row.reason)]);
             crate::log::discarded(run.job.address(), &run.server, &row);
         }
     }
@@ -203,10 +204,12 @@ impl Failed {
             let reason = format!("{reason} (attempt {attempt})");
             store.park(run.lease, *message, name, None, self.size_octets.unwrap_or(0), &reason, now).await?;
             run.tally.parked(run, &reason);
+            run.take_down_unread(*message, Some((name, self.size_octets.unwrap_or(0))), &[(What::Parked, "", &reason)]);
             return Ok(());
         }
         store.defer(run.lease, *message, name, now.plus(wait), reason, now).await?;
         run.tally.deferred(run);
+        run.take_down_unread(*message, Some((name, self.size_octets.unwrap_or(0))), &[(What::Deferred, "", reason)]);
         warn!(account = run.job.address(), uid = name.on_server, reason, attempt, "a message cannot be retrieved yet");
         Ok(())
     }
@@ -221,15 +224,18 @@ pub(crate) async fn too_large(
     size_octets: u64,
 ) -> Result<(), RunError> {
     let (store, now) = (&run.site.store, run.site.clock.now());
+    let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
+    let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
+    let known = Some((name, size_octets));
     match run.job.account.oversize {
         Oversize::Skip => {
             store.mark(run.lease, message.mailbox, &[(message.key, message.generation)], Mark::Skipped).await?;
+            run.take_down_unread(message, known, &[(What::Skipped, "", &reason)]);
         }
         Oversize::Park => {
-            let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
-            let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
             store.park(run.lease, message, name, print, size_octets, &reason, now).await?;
             run.tally.parked(run, &reason);
+            run.take_down_unread(message, known, &[(What::Parked, "", &reason)]);
         }
     }
     Ok(())
