@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use connectord_account::{Account, Check, Protocol};
 use connectord_delivery::{BatchLimits, Delivery, Parcel, Prepared, Presence, RecallRow, Recalled, Recipient};
-use connectord_engine::{Board, 
-    Ambiguous, Clock, Filters, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
+use connectord_engine::{
+    Ambiguous, Board, Clock, Filters, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
 };
 use connectord_filter::Policy;
 use connectord_mail::{Relays, UnixTime};

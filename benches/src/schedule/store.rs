@@ -192,12 +192,7 @@ impl Store for Accounts {
         Ok(())
     }
 
-    async fn runs_before(
-        &self,
-        _: AccountId,
-        _: Option<RunId>,
-        _: usize,
-    ) -> Result<Vec<(RunId, RunRow)>, StoreError> {
+    async fn runs_before(&self, _: AccountId, _: Option<RunId>, _: usize) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -20,14 +20,14 @@ use connectord_net::Connector;
 use connectord_quarantine::{
     DirectoryQuarantine, Entry, Query, Release, ReleaseError, Released, Report, Reporter, Sort, read_message,
 };
-use connectord_store::StoreError;
+use connectord_store::{NoTrail, Recorder, StoreError, TrailEntry, TrailName, TrailStep, What};
 use connectord_stores::sqlite::SqliteStore;
 use connectord_wire::Escaped;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::accounts::merge;
+use crate::accounts::{Known, merge};
 use crate::cli::{Kind, Quarantine, Which};
 use crate::error::Error;
 use crate::logging::{Colour, Target};
@@ -117,6 +117,8 @@ async fn here(config: &Config, store: &SqliteStore, request: &Value) -> Result<A
         teacher: teacher(config),
         now: Clock::system().now(),
         machine: host_name(),
+        // The daemon does not run, and nobody waits for what is queued.
+        trail: &NoTrail,
     };
     desk.answer(request).await.map_err(Error::Usage)
 }
@@ -129,27 +131,29 @@ pub(crate) fn destination(jobs: &[Job], name: &str) -> Option<Arc<dyn Delivery>>
 /// Removes what is due and tells users, until the daemon stops.
 pub(crate) async fn watch_over(
     quarantine: Option<DirectoryQuarantine>,
-    daily: bool,
+    mut known: watch::Receiver<Arc<Known>>,
     clock: Clock,
-    jobs: watch::Receiver<Vec<Job>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let Some(quarantine) = quarantine else { return };
     let work = async {
-        let mut tick = tokio::time::interval(TIDY);
         loop {
-            tick.tick().await;
             let now = clock.now();
             if let Err(error) = quarantine.tidy(now).await {
                 warn!(%error, "what is due in the quarantine cannot be removed");
             }
-            if daily && quarantine.report_is_due(now) {
+            let in_force = Arc::clone(&known.borrow_and_update());
+            if in_force.config.quarantine.report && quarantine.report_is_due(now) {
                 let reporter = Reporter { machine: host_name(), now, user: None, dry_run: false };
-                let jobs = jobs.borrow().clone();
-                match quarantine.report(&reporter, |name| destination(&jobs, name)).await {
+                match quarantine.report(&reporter, |name| destination(&in_force.jobs, name)).await {
                     Ok(reports) => reports.iter().for_each(log_report),
                     Err(error) => warn!(%error, "users cannot be told what is held for them"),
                 }
+            }
+            // Another configuration may want something else.
+            tokio::select! {
+                () = tokio::time::sleep(TIDY) => {}
+                Ok(()) = known.changed() => {}
             }
         }
     };
@@ -174,6 +178,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) teacher: Option<Arc<dyn Teacher>>,
     pub(crate) now: UnixTime,
     pub(crate) machine: String,
+    /// Who takes down what becomes of messages.
+    pub(crate) trail: &'a dyn Recorder,
 }
 
 impl Desk<'_> {
@@ -298,16 +304,30 @@ impl Desk<'_> {
         Ok(match self.place().release(id, &*delivery, &release).await {
             Ok(released) => {
                 log_release(&entry, &released, &delivery.describe());
+                let reached = released.copies.iter().filter_map(|copy| Some((&copy.user, copy.outcome.as_ref().ok()?)));
+                self.take_down(id, reached.map(|(user, said)| (What::Released, user.as_str(), said.as_str())));
                 (released_row(id, &released), exit_of(&released))
             }
             Err(error) => refused(id, &error),
         })
     }
 
+    /// What happened to a message, to whom, and words about it, for the trail.
+    fn take_down<'t>(&self, id: DeliveryId, steps: impl IntoIterator<Item = (What, &'t str, &'t str)>) {
+        let step = |(what, who, said): (What, &str, &str)| {
+            TrailStep::new(self.now, what, who, Escaped::text(said).to_string())
+        };
+        let steps: Vec<TrailStep> = steps.into_iter().map(step).collect();
+        if !steps.is_empty() {
+            self.trail.record(TrailEntry { name: TrailName::Delivery(id), at: self.now, about: None, steps });
+        }
+    }
+
     async fn discard(&self, id: DeliveryId) -> (Value, Exit) {
         let entry = self.place().entry(id);
         match self.place().discard(id, self.now).await {
             Ok(true) => {
+                self.take_down(id, [(What::Discarded, "", "a person decided")]);
                 if let Some(entry) = entry {
                     info!(
                         target: "connectord::mail",
@@ -455,7 +475,7 @@ fn give_out(config: &Config, state: &Path, which: &Which, output: Option<&Path>)
 }
 
 /// Line ends that were shortened are as they came again.
-fn write_out(body: &dyn Body, to: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_out(body: &dyn Body, to: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     let mut offset = 0;
     loop {

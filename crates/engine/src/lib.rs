@@ -127,5 +127,5 @@ pub use run::{Mode, Report, run};
 pub use schedule::{BETWEEN_STARTS, Limits, Scheduler};
 pub use site::{Clock, Site, Users};
 pub use spool::Spool;
-pub use trial::{Trial, TrialOutcome, TrialStep, trial};
+pub use trial::{SeeStep, Trial, TrialOutcome, TrialStep, trial, trial_watched};
 pub use trouble::{Cause, Exit, RunError, Scope, Trouble, chain};

@@ -15,6 +15,7 @@
 
 mod saved;
 mod trail;
+mod values;
 
 use connectord_account::{Entry, Key, Ledger, State};
 use connectord_delivery::{Note, Recipient};
@@ -27,6 +28,7 @@ use crate::{
 
 pub use self::saved::{saved_accounts, saved_accounts_survive};
 pub use self::trail::trail;
+pub use self::values::{values, values_survive};
 
 const DAY: i64 = 86_400;
 /// When the checks happen.

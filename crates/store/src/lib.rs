@@ -24,6 +24,7 @@ mod rows;
 mod saved;
 mod trail;
 mod traits;
+mod values;
 
 pub use error::StoreError;
 pub use reason::Reason;
@@ -39,3 +40,4 @@ pub use trail::{
     TrailName, TrailPage, TrailQuery, TrailRow, TrailState, TrailStep, What,
 };
 pub use traits::Store;
+pub use values::Values;

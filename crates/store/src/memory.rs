@@ -5,6 +5,7 @@
 mod message;
 mod saved;
 mod trail;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,7 @@ struct Inner {
     /// What was told, by subject.
     notices: BTreeMap<String, String>,
     saved: saved::Saved,
+    values: BTreeMap<String, Vec<u8>>,
     tick: Option<UnixTime>,
     /// The last time anybody said.
     clock: Option<UnixTime>,
@@ -494,6 +496,9 @@ mod tests {
         let all = pin!(crate::battery::battery(async || MemoryStore::new()));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         let all = pin!(crate::battery::saved_accounts(async || MemoryStore::new()));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let store = MemoryStore::new();
+        let all = pin!(crate::battery::values(&store));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -19,6 +19,7 @@ mod notices;
 mod saved;
 pub(crate) mod schema;
 mod threads;
+mod values;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -94,6 +94,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN since INTEGER;
     ALTER TABLE run ADD COLUMN reason TEXT;
     ",
+    super::values::SCHEMA,
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
