@@ -62,13 +62,19 @@ pub(crate) fn head() -> String {
 
 /// One account of an export.
 pub(crate) fn line(settings: &Settings) -> String {
-    let fields: HashMap<_, _> = settings.fields().into_iter().collect();
-    let values: Vec<String> = COLUMNS.iter().map(|column| escape::csv(&fields[column].replace('\n', ";"))).collect();
+    let mut fields: HashMap<_, _> = settings.fields().into_iter().collect();
+    // A line for each only where one has a semicolon in its name: people read and write these files.
+    let folders = match settings.folders.iter().any(|folder| folder.contains(';')) {
+        true => settings.folders.iter().map(|folder| format!("{folder}\n")).collect(),
+        false => settings.folders.join(";"),
+    };
+    fields.insert("folders", folders);
+    let values: Vec<String> = COLUMNS.iter().map(|column| escape::csv(&fields[column])).collect();
     format!("{}\r\n", values.join(","))
 }
 
 /// Reads records; `None` when a quote does not end.
-fn records(text: &str) -> Option<Vec<Vec<String>>> {
+pub(crate) fn records(text: &str) -> Option<Vec<Vec<String>>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Spreadsheets of half of Europe write semicolons.
     let first = text.lines().next().unwrap_or("");
@@ -105,11 +111,11 @@ fn records(text: &str) -> Option<Vec<Vec<String>>> {
 }
 
 /// Settings and secret of a record, over what is there or the defaults.
-fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<Entered, (String, String)> {
+pub(crate) fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<Entered, (String, String)> {
     let mut settings = before.clone();
     let mut secret = None;
     for (column, value) in columns.iter().zip(record) {
-        let value = value.strip_prefix('\'').filter(|rest| rest.starts_with(['=', '+', '-', '@'])).unwrap_or(value);
+        let value = value.strip_prefix('\'').filter(|rest| escape::is_formula(rest)).unwrap_or(value);
         let wrong = |problem: &str| (column.clone(), problem.to_owned());
         match (column.as_str(), value) {
             ("secret" | "password", value) => secret = Secret::entered(value.to_owned()),
@@ -125,7 +131,10 @@ fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<E
             }
             ("check", value) => settings.check = value.parse().map_err(|_| wrong("no_minutes"))?,
             ("delete", value) => settings.delete = value.parse().map_err(|_| wrong("no_days"))?,
-            ("folders", value) => settings.folders = value.split(';').map(str::to_owned).collect(),
+            ("folders", value) => {
+                let folders = value.split(if value.contains('\n') { '\n' } else { ';' }).map(str::trim);
+                settings.folders = folders.filter(|folder| !folder.is_empty()).map(str::to_owned).collect();
+            }
             ("enabled", value) => settings.enabled = matches!(value, "yes" | "true" | "1"),
             ("note", value) => settings.note = value.to_owned(),
             _ => return Err(wrong("no_field")),
@@ -236,12 +245,18 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_holds_no_formula() {
-        let settings = Settings { address: "=cmd()".into(), note: "x,\"y\"".into(), ..Settings::default() };
-        let written = line(&settings);
-        assert!(written.starts_with("\"'=cmd()\","), "{written}");
-        let read = records(&written).expect("read");
-        let columns: Vec<String> = super::COLUMNS.iter().map(|name| (*name).to_owned()).collect();
-        let back = super::entered(&columns, &read[0], &Settings::default()).expect("settings");
-        assert_eq!(back.settings, settings);
+        let settings = Settings { address: "=cmd()".into(), note: "x,\"y\"\nz;".into(), ..Settings::default() };
+        assert!(line(&settings).starts_with("\"'=cmd()\","));
+        let folders = vec!["a;b".into(), "c".into()];
+        for settings in [
+            settings,
+            Settings { username: "'=cmd()".into(), note: "\n\ty".into(), ..Settings::default() },
+            Settings { folders, note: "''@".into(), ..Settings::default() },
+        ] {
+            let read = records(&line(&settings)).expect("read");
+            let columns: Vec<String> = super::COLUMNS.iter().map(|name| (*name).to_owned()).collect();
+            let back = super::entered(&columns, &read[0], &Settings::default()).expect("settings");
+            assert_eq!(back.settings, settings);
+        }
     }
 }
