@@ -181,8 +181,10 @@ fn exposition(o: &Overview, overdue: u64) -> String {
             value.chars().filter(|c| c.is_ascii_alphanumeric() || " ._-/:".contains(*c)).take(64).collect();
         format!("{{{name}=\"{value}\"}}")
     };
-    let health: Vec<_> =
-        Health::ALL.iter().map(|health| (label("health", health.word()), o.accounts.of(health))).collect();
+    let health: Vec<_> = crate::backend::Health::ALL
+        .iter()
+        .map(|health| (label("health", health.word()), o.accounts.of(health)))
+        .collect();
     gauge("accounts", "Accounts by health.", &health);
     let activity = [("checking", o.checking), ("queued", o.queued), ("listening", o.listening)];
     gauge("activity", "Accounts by what they do.", &activity.map(|(word, n)| (label("activity", word), n)));
