@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use connectord_account::{Entry, Key, Oversize, Retention};
 use connectord_mail::{Fingerprint, UnixTime};
-use connectord_store::{Absence, MailboxRow, Mark, MessageName, MessageRef};
+use connectord_store::{Absence, MailboxId, MailboxRow, Mark, MessageName, MessageRef};
 use connectord_wire::Escaped;
 use tracing::warn;
 
@@ -222,15 +222,22 @@ pub(crate) async fn too_large(
 ) -> Result<(), RunError> {
     let (store, now) = (&run.site.store, run.site.clock.now());
     match run.job.account.oversize {
-        Oversize::Skip => {
-            store.mark(run.lease, message.mailbox, &[(message.key, message.generation)], Mark::Skipped).await?;
-        }
+        Oversize::Skip => skip(run, message.mailbox, &[(message.key, message.generation)]).await?,
         Oversize::Park => {
             let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
             let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
             store.park(run.lease, message, name, print, size_octets, &reason, now).await?;
             run.tally.parked(run, &reason);
         }
+    }
+    Ok(())
+}
+
+/// Leaves messages alone for good, many with one commit: a mailbox may have a hundred thousand that are too large.
+pub(crate) async fn skip(run: &Run<'_>, mailbox: MailboxId, messages: &[(Key, u16)]) -> Result<(), RunError> {
+    // So many that other accounts' commits do not wait long for this one.
+    for some in messages.chunks(10_000) {
+        run.site.store.mark(run.lease, mailbox, some, Mark::Skipped).await?;
     }
     Ok(())
 }

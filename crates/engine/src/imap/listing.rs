@@ -12,7 +12,7 @@ use tracing::warn;
 use super::calm::MANY_NEW;
 use super::wants::Wants;
 use super::{ImapRun, chunks, name, reference};
-use crate::mailbox::{Prints, Wanted, newest_first, too_large};
+use crate::mailbox::{Prints, Wanted, newest_first, skip, too_large};
 use crate::pipeline::name_of;
 use crate::run::Run;
 use crate::skim::{Glance, Seen};
@@ -313,9 +313,15 @@ impl ImapRun<'_> {
             }
             return Ok(());
         }
+        if run.job.account.oversize == Oversize::Skip {
+            let skipped = large.into_iter().filter_map(|(uid, _)| {
+                let wanted = work.wanted.remove(uid)?;
+                Some((Key::Uid(uid.number()), wanted.generation))
+            });
+            return skip(run, mailbox.id, &skipped.collect::<Vec<_>>()).await;
+        }
         // A person who decides about them sees from whom they are.
-        let shown = run.job.account.oversize == Oversize::Park && !large.is_empty();
-        let uids: UidSet = if shown { large.iter().map(|(uid, _)| *uid).collect() } else { UidSet::new() };
+        let uids: UidSet = large.iter().map(|(uid, _)| *uid).collect();
         let heads: HashMap<Uid, Found> = self.heads(uids, true).await?.into_iter().collect();
         for (uid, size) in large {
             let Some(wanted) = work.wanted.remove(uid) else { continue };

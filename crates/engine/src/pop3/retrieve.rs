@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::known::{Content, Known, is_same};
 use super::{Candidate, Connection, Due, Pop3Run};
-use crate::mailbox::{Failed, Wanted, too_large};
+use crate::mailbox::{Failed, Wanted, skip, too_large};
 use crate::pipeline::Incoming;
 use crate::spool::{Collected, Collector};
 use crate::trouble::RunError;
@@ -37,19 +37,23 @@ impl Pop3Run<'_> {
         let run = self.run;
         let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
         let mut waiting: VecDeque<&Candidate> = VecDeque::new();
+        let mut skipped = Vec::new();
         for candidate in candidates {
             match (candidate.message(mailbox), candidate.size_octets) {
                 (Some(message), Some(size)) if size > limit && !candidate.wanted.known => {
-                    // A person who decides about it sees from whom it is.
-                    let (name, print) = match run.job.account.oversize {
-                        Oversize::Park => self.recognisable(driver, candidate).await?,
-                        Oversize::Skip => (candidate.name(), None),
-                    };
-                    too_large(run, message, &name, print, size).await?;
+                    match run.job.account.oversize {
+                        Oversize::Park => {
+                            // A person who decides about it sees from whom it is.
+                            let (name, print) = self.recognisable(driver, candidate).await?;
+                            too_large(run, message, &name, print, size).await?;
+                        }
+                        Oversize::Skip => skipped.push((message.key, message.generation)),
+                    }
                 }
                 _ => waiting.push_back(candidate),
             }
         }
+        skip(run, mailbox.id, &skipped).await?;
         waiting.iter().for_each(|candidate| driver.machine().retr(candidate.number));
         let mut retrieved = Retrieved { all_came: true, ..Retrieved::default() };
         let mut collector: Option<Collector> = None;
