@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Failure, Presence, Recipient};
-use connectord_engine::{Ambiguous, Clock, Filters, Job, Logins, Mode, Quiet, Site, Spool, Users};
+use connectord_engine::{Ambiguous, Board, Clock, Filters, Job, Logins, Mode, Quiet, Site, Spool, Users};
 use connectord_filter::{Chain, Filter, OnSpam, Policy};
 use connectord_mail::Relays;
 use connectord_net::{Connector, Route};

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use connectord_account::{Account, Check, Protocol};
 use connectord_delivery::{BatchLimits, Delivery, Parcel, Prepared, Presence, RecallRow, Recalled, Recipient};
 use connectord_engine::{
-    Ambiguous, Clock, Filters, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
+    Ambiguous, Board, Clock, Filters, Job, Limits, Logins, Mode, Observer, Progress, Scheduler, Site, Spool, Users,
 };
 use connectord_filter::Policy;
 use connectord_mail::{Relays, UnixTime};
@@ -222,6 +222,8 @@ fn site(seconds: &Arc<Seconds>, directory: &std::path::Path) -> Arc<Site> {
         users: Arc::new(Everybody),
         observer: Arc::clone(seconds) as Arc<dyn Observer>,
         filters: Filters::none(),
+        board: Board::default(),
+        trail: Arc::new(connectord_store::NoTrail),
     })
 }
 

@@ -10,7 +10,7 @@ use connectord_account::{Entry, Key};
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Store, StoreError,
 };
 
 #[derive(Default)]
@@ -192,7 +192,7 @@ impl Store for Accounts {
         Ok(())
     }
 
-    async fn runs(&self, _: AccountId, _: usize) -> Result<Vec<RunRow>, StoreError> {
+    async fn runs_before(&self, _: AccountId, _: Option<RunId>, _: usize) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         Ok(Vec::new())
     }
 

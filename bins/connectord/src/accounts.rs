@@ -8,7 +8,7 @@ mod refusal;
 mod request;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use connectord_account::{Account, CredentialSource};
@@ -17,13 +17,14 @@ use connectord_config::build::Builder;
 use connectord_config::saved::{
     FieldProblem, ReadAccount, Settings, account_from, is_same_mail, settings_from_text, settings_of, settings_to_text,
 };
-use connectord_engine::{Job, Scheduler, Site, Trial, TrialStep, trial};
+use connectord_engine::{Job, Scheduler, SeeStep, Site, Trial, TrialStep, trial, trial_watched};
 use connectord_net::Connector;
 use connectord_store::{AccountId, Expected, Save, SavedAccount, SavedAccounts, SecretChange, Store, StoreError};
 use connectord_stores::sqlite::SqliteStore;
 use connectord_wire::Secret;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::info;
 
 pub(crate) use self::merge::{Known, look_after_keys, merge};
@@ -33,6 +34,9 @@ use self::view::View;
 
 /// A wish that what is saved is taken over, and where its outcome goes.
 pub(crate) type Refresh = oneshot::Sender<Result<(), String>>;
+
+/// Accounts that are switched at once: their changes share commits.
+const SAVED_AT_ONCE: usize = 64;
 
 /// What looks at accounts and changes them.
 pub(crate) struct Accounts {
@@ -68,10 +72,14 @@ pub(crate) struct Edit {
     pub(crate) version: Option<u64>,
 }
 
-/// Whether what speaks against a change is passed over: a failed test, mail that would come twice.
+/// Which of what speaks against a change is passed over: a failed test, mail that would come twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doubts {
+    /// None.
     Heeded,
+    /// Nothing is tested.
+    Untested,
+    /// Both.
     PassedOver,
 }
 
@@ -170,14 +178,8 @@ impl Accounts {
         if edit.version.is_some_and(|version| version != before.version) {
             return Err(changed());
         }
-        let mut settings = settings_from_text(&before.settings).map_err(|problem| Refusal::Invalid(vec![problem]))?;
-        edit.unset.iter().for_each(|key| drop(settings.remove(key)));
-        settings.extend(edit.set);
         let enabled = edit.enabled.unwrap_or(before.enabled);
-        let credential = edit.password.clone().map_or_else(|| merge::credential(&before), CredentialSource::Password);
-        let read = account_from(&known.config, &before.address, &settings, enabled, credential);
-        let read = read.map_err(Refusal::Invalid)?;
-        let was = merge::read(&known.config, &before).ok().map(|read| read.account);
+        let ((settings, read), was) = self.edited(&known, &before, &edit)?;
         if edit.password.is_none()
             && let Some(changed) = leads_elsewhere(was.as_ref(), &read.account)
         {
@@ -235,6 +237,45 @@ impl Accounts {
         Ok(saved)
     }
 
+    /// Switches many accounts on or off, and has it taken over once; answers how many that changed. Those of the file and
+    /// those that somebody changes at the same time stay as they are.
+    pub(crate) async fn switch_all(
+        &self,
+        who: &str,
+        addresses: &HashSet<String>,
+        enabled: bool,
+    ) -> Result<u64, Refusal> {
+        let saved = self.store.saved_accounts().await?;
+        let (now, mut saving, mut changed) = (self.site.clock.now(), JoinSet::new(), 0);
+        let wanted = saved.into_iter().filter(|saved| saved.enabled != enabled && addresses.contains(&saved.address));
+        for before in wanted {
+            if saving.len() >= SAVED_AT_ONCE
+                && let Some(Ok(saved)) = saving.join_next().await
+            {
+                changed += u64::from(was_saved(saved)?);
+            }
+            let (store, who) = (Arc::clone(&self.store), who.to_owned());
+            let save = Save {
+                account: before.id,
+                expected: Expected::Version(before.version),
+                settings: before.settings,
+                enabled,
+                secret: SecretChange::Keep,
+                who,
+                now,
+            };
+            saving.spawn(async move { store.save_account(&save).await });
+        }
+        while let Some(Ok(saved)) = saving.join_next().await {
+            changed += u64::from(was_saved(saved)?);
+        }
+        if changed > 0 {
+            info!(accounts = changed, who, enabled, "saved accounts were switched");
+            self.refresh().await?;
+        }
+        Ok(changed)
+    }
+
     /// Deletes an account. Delivered mail stays, and what was fetched is remembered for 90 days.
     pub(crate) async fn delete(&self, who: &str, address: &str, version: Option<u64>) -> Result<(), Refusal> {
         let before = self.ours(address).await?;
@@ -260,12 +301,44 @@ impl Accounts {
     }
 
     /// Tests an account that is not saved.
-    pub(crate) async fn test_draft(&self, draft: Draft) -> Result<Trial, Refusal> {
+    pub(crate) async fn test_draft(&self, draft: Draft, see: SeeStep<'_>) -> Result<Trial, Refusal> {
         let Draft { address, settings, password, .. } = draft;
         let known = self.known();
         let credential = password.map_or(CredentialSource::Missing, CredentialSource::Password);
         let read = account_from(&known.config, &address, &settings, true, credential).map_err(Refusal::Invalid)?;
-        Ok(trial(&self.site, &self.job(&known, &read).await?, None).await)
+        Ok(trial_watched(&self.site, &self.job(&known, &read).await?, None, see).await)
+    }
+
+    /// Tests what an account would be after an edit that is not saved.
+    pub(crate) async fn test_edit(&self, address: &str, edit: Edit, see: SeeStep<'_>) -> Result<Trial, Refusal> {
+        let (before, known) = (self.ours(address).await?, self.known());
+        let (read, was) = self.edited(&known, &before, &edit)?;
+        if edit.password.is_none()
+            && let Some(changed) = leads_elsewhere(was.as_ref(), &read.1.account)
+        {
+            return Err(Refusal::SecretNeeded { changed });
+        }
+        Ok(trial_watched(&self.site, &self.job(&known, &read.1).await?, Some(before.id), see).await)
+    }
+
+    /// What an account would be after an edit: its settings, what they say, and what it says now, if that can be read.
+    fn edited(
+        &self,
+        known: &Known,
+        before: &SavedAccount,
+        edit: &Edit,
+    ) -> Result<((Settings, ReadAccount), Option<Account>), Refusal> {
+        let mut settings = settings_from_text(&before.settings).map_err(|problem| Refusal::Invalid(vec![problem]))?;
+        edit.unset.iter().for_each(|key| drop(settings.remove(key)));
+        settings.extend(edit.set.clone());
+        let enabled = edit.enabled.unwrap_or(before.enabled);
+        let credential = match &edit.password {
+            Some(password) => CredentialSource::Password(password.clone()),
+            None => merge::credential(before),
+        };
+        let read = account_from(&known.config, &before.address, &settings, enabled, credential);
+        let was = merge::read(&known.config, before).ok().map(|read| read.account);
+        Ok(((settings, read.map_err(Refusal::Invalid)?), was))
     }
 
     /// Has an account checked now. False when it is not scheduled: it is switched off.
@@ -312,7 +385,7 @@ impl Accounts {
 
     fn must_be_no_double(&self, known: &Known, account: &Account, doubts: Doubts) -> Result<(), Refusal> {
         let other = known.jobs.iter().find(|job| {
-            doubts == Doubts::Heeded && job.address() != account.address && is_same_mail(&job.account, account)
+            doubts != Doubts::PassedOver && job.address() != account.address && is_same_mail(&job.account, account)
         });
         match other {
             Some(other) => {
@@ -331,7 +404,7 @@ impl Accounts {
         scope: Scope,
         doubts: Doubts,
     ) -> Result<Option<Trial>, Refusal> {
-        if doubts == Doubts::PassedOver {
+        if doubts != Doubts::Heeded {
             return Ok(None);
         }
         let job = self.job(known, account).await?;
@@ -357,6 +430,11 @@ impl Accounts {
     /// Has what was saved taken over, and waits until it is.
     async fn take_over(&self, what: &'static str, account: &str, who: &str) -> Result<(), Refusal> {
         info!(account, who, what, "a saved account was changed");
+        self.refresh().await
+    }
+
+    /// Has what is saved taken over, and waits until it is.
+    async fn refresh(&self) -> Result<(), Refusal> {
         let (done, outcome) = oneshot::channel();
         self.refresh.send(done).await.map_err(|_| Refusal::Ending)?;
         match outcome.await {
@@ -365,6 +443,15 @@ impl Accounts {
             Ok(Err(text)) => Err(Refusal::NotInForce(text)),
             Err(_) => Err(Refusal::Ending),
         }
+    }
+}
+
+/// Whether an account was saved; one that somebody else changed was not.
+fn was_saved(saved: Result<SavedAccount, StoreError>) -> Result<bool, StoreError> {
+    match saved {
+        Ok(_) => Ok(true),
+        Err(StoreError::Changed { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connectord::figures::octets;
 use connectord_config::Config;
 use connectord_config::build::{Builder, quarantine_directory};
 use connectord_engine::Exit;
@@ -13,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::progress::figures::octets;
 use crate::say;
 
 /// How long a filter has to be probed.
@@ -39,6 +39,15 @@ pub(crate) async fn probe_all(config: &Config) -> Result<Exit, Error> {
         exit = exit.worst(one);
     }
     Ok(exit)
+}
+
+/// Whether a filter works: a remark when it answers and does not find what it must.
+pub(crate) async fn probed(filter: &dyn Filter, deadline: Instant) -> Result<Option<String>, String> {
+    match filter.probe(deadline).await {
+        Ok(Probe { found_test_sample: Some(false), .. }) => Ok(Some("it does not find its test sample".to_owned())),
+        Ok(_) => Ok(None),
+        Err(trouble) => Err(trouble.to_string()),
+    }
 }
 
 async fn probe(filter: &dyn Filter) -> (Result<Probe, Unchecked>, Duration) {

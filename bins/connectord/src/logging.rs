@@ -14,6 +14,7 @@ mod journald;
 mod layer;
 mod queue;
 mod record;
+mod ring;
 mod stream;
 mod syslog;
 mod text;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use connectord::look::Colour;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -33,6 +35,7 @@ use self::layer::{Filter, ToQueue};
 use self::queue::Queue;
 use self::writer::{PATIENCE, Sink};
 
+pub(crate) use self::ring::Ring;
 pub(crate) use self::text::Inert;
 
 /// How long the end of the program waits for the last lines.
@@ -48,31 +51,6 @@ pub(crate) enum Target {
     Syslog,
     /// The systemd journal, with fields.
     Journald,
-}
-
-/// Whether to use colour. Only standard error ever has any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Colour {
-    /// On a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
-    #[default]
-    Auto,
-    /// Yes.
-    Always,
-    /// No.
-    Never,
-}
-
-impl Colour {
-    /// Whether to colour what goes to `out`.
-    pub(crate) fn on(self, out: &impl io::IsTerminal) -> bool {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        match self {
-            Self::Auto => out.is_terminal() && !unwanted && !dumb,
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
 }
 
 /// What is logged, and where to.
@@ -121,12 +99,20 @@ pub(crate) struct Guard {
 /// # Errors
 /// There is no thread for it, or the log was started before.
 pub(crate) fn start(settings: &Settings) -> Result<Guard, Error> {
+    start_with(settings, None)
+}
+
+/// As [`start`], with the last lines kept for the page too.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_with(settings: &Settings, ring: Option<Arc<Ring>>) -> Result<Guard, Error> {
     let sink: Box<dyn Sink> = match settings.target {
         Target::Stderr => Box::new(stream::Stream::stderr(settings.colour)),
         Target::Syslog => Box::new(syslog::Syslog::new(syslog::SOCKET)),
         Target::Journald => Box::new(journald::Journald::new(journald::SOCKET)),
     };
-    install(settings, sink)
+    install(settings, sink, ring)
 }
 
 /// As [`start`], with standard error replaced by `lines`: for a terminal that also shows progress.
@@ -138,11 +124,11 @@ pub(crate) fn start_above(settings: &Settings, lines: Box<dyn Write + Send>) -> 
         return start(settings);
     }
     let colour = settings.colour.on(&io::stderr());
-    install(settings, Box::new(stream::Stream::new(lines, stream::Style::Human { colour })))
+    install(settings, Box::new(stream::Stream::new(lines, stream::Style::Human { colour })), None)
 }
 
-fn install(settings: &Settings, sink: Box<dyn Sink>) -> Result<Guard, Error> {
-    let (subscriber, guard) = build(settings, sink, Arc::new(Queue::default()), PATIENCE)?;
+fn install(settings: &Settings, sink: Box<dyn Sink>, ring: Option<Arc<Ring>>) -> Result<Guard, Error> {
+    let (subscriber, guard) = build(settings, sink, Arc::new(Queue::default()), ring, PATIENCE)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::Twice)?;
     log_panics(settings.target);
     Ok(guard)
@@ -152,6 +138,7 @@ fn build(
     settings: &Settings,
     sink: Box<dyn Sink>,
     queue: Arc<Queue>,
+    ring: Option<Arc<Ring>>,
     patience: Duration,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), Error> {
     let writer = {
@@ -161,7 +148,7 @@ fn build(
     };
     let guard = Guard { queue: Arc::clone(&queue), writer: Some(writer) };
     let filter = Filter { level: settings.level, wire: settings.wire };
-    Ok((registry().with(ToQueue::new(filter, queue)), guard))
+    Ok((registry().with(ToQueue::new(filter, queue, ring)), guard))
 }
 
 /// Where standard error is not the log, panics are printed there as well: nothing else fills it.

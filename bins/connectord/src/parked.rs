@@ -255,7 +255,7 @@ fn page(row: &Value) -> String {
 }
 
 /// `7.42.0` for UIDs, `7.<32 hexadecimal digits>.0` for digests.
-fn id_of(message: MessageRef) -> String {
+pub(crate) fn id_of(message: MessageRef) -> String {
     let key = match message.key {
         Key::Uid(uid) => uid.to_string(),
         Key::Digest(digest) => digest.iter().map(|octet| format!("{octet:02x}")).collect(),

@@ -21,7 +21,8 @@ use tracing::{error, info, warn};
 use crate::accounts::{Accounts, Known, Refresh, merge};
 use crate::control::{self, Control};
 use crate::error::Error;
-use crate::logging::Colour;
+use crate::logging::{Colour, Ring};
+use crate::page::{Doors, Made, Page, Witness};
 use crate::{process, quarantine, setup};
 
 /// Changes of saved accounts that may wait to be taken over; further ones wait for room.
@@ -30,13 +31,15 @@ const REFRESHES: usize = 64;
 pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit, Error> {
     let config = setup::load_config(path.clone())?;
     process::become_user(&config.process)?;
-    let _log = setup::start_log(&setup::log_settings(&config, colour))?;
+    let ring = Arc::new(Ring::default());
+    let _log = setup::start_log_with(&setup::log_settings(&config, colour), Arc::clone(&ring))?;
     log_warnings(&config);
     if process::is_root() {
         warn!("running as root; set [process] user, or start it as a user of its own");
     }
     let feed = Arc::new(control::Feed::default());
-    let (mut parts, inbox, told) = setup::build_with_notices(&config, setup::Keys::Make, feed.clone()).await?;
+    let witness = Arc::new(Witness::new(feed.clone()));
+    let (mut parts, inbox, told) = setup::build_with_notices(&config, setup::Keys::Make, witness.clone()).await?;
     parts.open_quarantine(&config)?;
     let (told, about_whom) = watch::channel(Arc::new(told));
     let (jobs, watched) = watch::channel(parts.jobs().to_vec());
@@ -52,15 +55,25 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     warn_of_few_files(&parts.known);
     forget_removed(&parts).await;
 
-    let accounts = Accounts {
+    let accounts = Arc::new(Accounts {
         store: Arc::clone(&parts.store),
         site: Arc::clone(&parts.site),
         keys: Arc::clone(&parts.keys),
         connector: parts.site.connector.clone(),
         scheduler: Arc::clone(&scheduler),
-        known: known_now,
+        known: known_now.clone(),
         refresh,
+    });
+    let made = Made {
+        accounts: Arc::clone(&accounts),
+        quarantine: parts.quarantine.clone(),
+        trail: None,
+        witness,
+        ring,
+        file: path.clone().unwrap_or_else(|| PathBuf::from(setup::DEFAULT_CONFIG)),
     };
+    let page = Page::open(made).await?;
+    let doors = Doors::open(Arc::clone(&page), config.admin.as_ref()).await?;
     let control = Control {
         site: Arc::clone(&parts.site),
         state: Arc::clone(&parts.store),
@@ -69,7 +82,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         feed,
         stop: stop.clone(),
         config: config.clone(),
-        accounts: Some(Arc::new(accounts)),
+        accounts: Some(accounts),
         quarantine: parts.quarantine.clone(),
     };
     let listening = control.listen(parts.store.path())?;
@@ -83,11 +96,12 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let notices = tokio::spawn(desk.run(about_whom, stop.clone()));
     let kept = tokio::spawn(quarantine::watch_over(
         parts.quarantine.clone(),
-        config.quarantine.report,
+        known_now,
         parts.site.clock.clone(),
-        watched.clone(),
         stop.clone(),
     ));
+    let watching = tokio::spawn(Arc::clone(&page).watch(stop.clone()));
+    let served = tokio::spawn(doors.serve(stop.clone()));
     notify(&[NotifyState::Ready]);
     info!(accounts = parts.jobs().len(), state = %parts.store.path().display(), "connectord is running");
 
@@ -106,6 +120,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
             Some(first) = refreshes.recv() => take_over(&mut parts, &in_force, first, &mut refreshes).await,
             _ = tidy.tick() => {
                 tidy_up(&parts, parts.site.clock.now()).await;
+                page.tidy().await;
             }
         }
     }
@@ -113,9 +128,15 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     notify(&[NotifyState::Stopping]);
     switch.send_replace(true);
     // What is being delivered is finished; whoever takes longer is recovered at the next start.
-    for (name, task) in
-        [("scheduler", running), ("control socket", control), ("notices", notices), ("quarantine", kept)]
-    {
+    let tasks = [
+        ("scheduler", running),
+        ("control socket", control),
+        ("page", served),
+        ("what the page shows", watching),
+        ("notices", notices),
+        ("quarantine", kept),
+    ];
+    for (name, task) in tasks {
         match tokio::time::timeout(std::time::Duration::from_secs(12), task).await {
             Ok(Ok(())) => {}
             Ok(Err(panicked)) => error!(%panicked, name, "ended in a panic"),
@@ -197,6 +218,7 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, in_force: &InFo
         }
     };
     log_warnings(&config);
+    let before = parts.known.config.clone();
     let next = async {
         let next = Next::build(&config, parts).await?;
         let chain = parts.builder.chain(&config).await?;
@@ -213,6 +235,9 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, in_force: &InFo
             warn_of_few_files(&parts.known);
             info!(accounts = parts.jobs().len(), "the configuration was read again");
             forget_removed(parts).await;
+            if config.admin != before.admin {
+                warn!("[admin] is another one in the file: where the page listens changes with a restart");
+            }
         }
         Err(problem) => error!(%problem, "the configuration cannot be used; the old one stays in force"),
     }

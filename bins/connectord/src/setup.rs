@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use connectord_config::build::{
-    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, site, state_directory,
+    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, quarantine_options, site, state_directory,
 };
 use connectord_config::{Config, KeyRing, LogLevel, LogTarget};
 use connectord_engine::{Clock, Job, Observer, Site};
@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::accounts::{Known, look_after_keys, merge};
 use crate::error::Error;
-use crate::logging::{self, Colour, Guard, Settings, Target};
+use crate::logging::{self, Colour, Guard, Ring, Settings, Target};
 use crate::quarantine::destination;
 
 /// Where the configuration is when nothing else is said.
@@ -60,6 +60,11 @@ pub(crate) fn log_settings(config: &Config, colour: Colour) -> Settings {
 /// Starts the log.
 pub(crate) fn start_log(settings: &Settings) -> Result<Guard, Error> {
     logging::start(settings).map_err(Error::from)
+}
+
+/// As [`start_log`], with the last lines kept for the page.
+pub(crate) fn start_log_with(settings: &Settings, ring: Arc<Ring>) -> Result<Guard, Error> {
+    logging::start_with(settings, Some(ring)).map_err(Error::from)
 }
 
 /// Whether a key for stored passwords is made when there is none.
@@ -147,8 +152,16 @@ impl Parts {
         Ok(())
     }
 
-    /// Has the filters of another configuration look at messages from now on.
+    /// Has the filters of another configuration look at messages from now on, and the quarantine keep what it says there.
     pub(crate) fn replace_filters(&self, config: &Config, chain: Chain) {
+        if let Some(quarantine) = &self.quarantine {
+            quarantine.set_options(quarantine_options(config));
+            let (now, wanted) = (quarantine.path(), quarantine_directory(config, self.store.path()));
+            if now != wanted {
+                let (now, wanted) = (now.display(), wanted.display());
+                warn!(%now, %wanted, "the quarantine moves at the next start, and what is held does not move with it");
+            }
+        }
         self.site.filters.replace(&filters(config, chain, self.quarantine.as_ref()));
     }
 }

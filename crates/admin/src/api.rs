@@ -85,6 +85,7 @@ operations! {
     Admin get "/api/v1/people" status::people, "" => "People" [] "People who sign in";
     Admin post "/api/v1/people" status::invite, "Invite" => "Link" [] "A one-time link for somebody to choose a password with";
     Admin delete "/api/v1/people/{name}" status::remove_person, "" => "" [] "Removes a person and their sessions";
+    Admin post "/api/v1/first-start" status::first_start, "" => "Link" [] "Another one-time link while nobody can sign in; on the Unix socket only";
     Admin get "/api/v1/tokens" status::tokens, "" => "Tokens" [] "API tokens, without themselves";
     Admin post "/api/v1/tokens" status::new_token, "Invite" => "Token" [] "Makes a token; the answer is the only time it is shown";
     Admin delete "/api/v1/tokens/{token}" status::remove_token, "" => "" [] "Removes a token, by its digest";

@@ -123,6 +123,7 @@ causes! {
     FilterDown "filter_down" Itself 75 [("test_it", TestParts), ("show_accounts", ShowAccounts)] ["part"],
     DiskFull "disk_full" Person 75 [("show_settings", ShowSettings)] ["path"],
     KeyUnreadable "key_unreadable" Person 78 [("show_settings", ShowSettings)] ["path"],
+    SettingsWrong "settings_wrong" Person 78 [("edit", Edit("host")), ("show_settings", ShowSettings)] [],
     MaybeTwice "maybe_twice" Remark 0 [("show_twice", ShowTwice)] ["messages"],
 }
 
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn nothing_that_a_person_must_mend_is_without_a_button() {
-        assert_eq!(Code::ALL.len(), 25);
+        assert_eq!(Code::ALL.len(), 26);
         for code in Code::ALL {
             let row = code.row();
             assert!((1..=2).contains(&row.remedies.len()), "{} has {} buttons", code.word(), row.remedies.len());

@@ -14,4 +14,4 @@ pub(crate) use limit::Limits;
 pub(crate) use origin::{Origins, Refused};
 pub(crate) use password::Passwords;
 pub(crate) use random::{digest, fresh};
-pub(crate) use session::{Gate, Prolong, SignInError, SignedIn, TokenRecord, invite, valid_name};
+pub(crate) use session::{Gate, Prolong, SignInError, SignedIn, TokenRecord, invite, tidy, valid_name};

@@ -71,6 +71,14 @@ pub async fn first_start(keep: &dyn Keep) -> Result<Option<StartLink>, KeepError
     invite(keep, None, Role::Admin, None).await.map(Some)
 }
 
+/// Forgets sessions that ended and links that nobody used in time; for now and then.
+///
+/// # Errors
+/// When people cannot be read or written.
+pub async fn tidy(keep: &dyn Keep) -> Result<(), KeepError> {
+    gate::tidy(keep, At::now()).await
+}
+
 /// Makes a one-time link for somebody to choose a password with; also for one who forgot it, whose role it then sets.
 ///
 /// # Errors

@@ -47,6 +47,9 @@ pub enum Listener {
 pub struct Options {
     /// Where people reach the page, such as `https://mail.example.org`; no path. Needed for anything but loopback.
     pub public_url: Option<String>,
+    /// Where the page is reached on this machine, such as `http://127.0.0.1:8025`: what a one-time link begins with while there is no
+    /// [`public_url`](Self::public_url). Default nothing: links are then paths.
+    pub here: Option<String>,
     /// A reverse proxy is in front: `X-Forwarded-For` is believed, and addresses other than loopback may be listened on. Default no.
     pub behind_proxy: bool,
     /// User ids that are administrators on the Unix socket; default root and our own.
@@ -69,6 +72,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             public_url: None,
+            here: None,
             behind_proxy: false,
             socket_admins: vec![0],
             own_accounts: false,
@@ -78,6 +82,14 @@ impl Default for Options {
             argon2: argon2::Params::default(),
             zone: jiff::tz::TimeZone::system(),
         }
+    }
+}
+
+impl Options {
+    /// What links to the page begin with.
+    pub(crate) fn base(&self) -> &str {
+        let base = self.public_url.as_deref().or(self.here.as_deref());
+        base.unwrap_or_default().trim_end_matches('/')
     }
 }
 

@@ -11,15 +11,15 @@ use async_trait::async_trait;
 use connectord_account::{Account, ProxySettings};
 use connectord_deliveries::{command, lmtp, maildir, mbox, smtp};
 use connectord_delivery::{Delivery, Failure, FailureKind, Presence, Recipient, Template};
-use connectord_engine::{Ambiguous, Clock, Filters, Job, Limits, Logins, Observer, Site, Spool, Users};
+use connectord_engine::{Ambiguous, Board, Clock, Filters, Job, Limits, Logins, Observer, Site, Spool, Users};
 use connectord_net::{CertificateDer, Connector, Proxy, ProxyAuth, Reach, Route, TlsSettings, certificates_from_pem};
 use connectord_notices as notices;
 use connectord_sasl::{CredentialError, Credentials};
-use connectord_store::StoreError;
+use connectord_store::{NoTrail, StoreError};
 use connectord_stores::sqlite::{self, SqliteStore};
 use connectord_wire::Escaped;
 
-pub use filters::{filters, quarantine, quarantine_directory, teacher};
+pub use filters::{filters, quarantine, quarantine_directory, quarantine_options, teacher};
 
 use crate::saved::ReadAccount;
 use crate::{Config, DeliverySettings, KeyRing, UserSource, credentials, default_state_directory, key_file, relays};
@@ -153,6 +153,8 @@ pub fn site(
         users: Arc::new(KnownUsers(config.users.source.clone())),
         observer,
         filters,
+        board: Board::default(),
+        trail: Arc::new(NoTrail),
     })
 }
 

@@ -40,6 +40,7 @@
 
 pub mod build;
 pub mod credentials;
+mod entries;
 mod file;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -59,6 +60,7 @@ mod values;
 
 use std::path::Path;
 
+pub use entries::{Entry, account_lines, entries};
 pub use keys::{KeyError, KeyRing, key_file};
 pub use model::*;
 pub use problem::{Excerpt, Place, Problem, Problems};

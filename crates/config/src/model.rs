@@ -24,8 +24,8 @@ pub struct Config {
     pub state: StateSettings,
     /// `[log]`.
     pub log: LogSettings,
-    /// `[admin]`: where the page and the API listen; `None`: nowhere.
-    pub admin: Option<Listen>,
+    /// `[admin]`: where the page and the API listen; `None`: on the socket beside the state alone.
+    pub admin: Option<AdminSettings>,
     /// `[delivery]`: the destination of accounts that name none.
     pub default_delivery: Option<DeliverySettings>,
     /// `[delivery.NAME]`, by name.
@@ -142,6 +142,19 @@ pub enum LogLevel {
     Debug,
     /// Every octet of the dialogues, passwords hidden.
     Trace,
+}
+
+/// The web page and the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where they listen: loopback or a Unix socket, unless a reverse proxy is in front.
+    pub listen: Listen,
+    /// Where people reach them, such as `https://mail.example.org`; no path.
+    pub public_url: Option<String>,
+    /// Whether a reverse proxy is in front; default no.
+    pub behind_proxy: bool,
+    /// Whether people may be invited to manage only their own accounts; default no.
+    pub own_accounts: bool,
 }
 
 /// An address to listen on or to connect to.

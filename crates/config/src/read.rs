@@ -139,13 +139,37 @@ fn log(root: Section<'_, '_>) -> LogSettings {
     }
 }
 
-fn admin(root: Section<'_, '_>) -> Option<Listen> {
+fn admin(root: Section<'_, '_>) -> Option<AdminSettings> {
     let section = table(root, "admin", &schema::ADMIN)?;
     section.require("listen");
-    let listen = listen(section, "listen")?;
-    let message = "the page and the API are not in this version yet: nothing listens there";
-    section.context.warning(&section.key_span("listen"), message, None);
-    Some(listen)
+    let listen = listen(section, "listen");
+    let public_url = section.form("public_url", public_url).map(Spanned::into_inner);
+    let [behind_proxy, own_accounts] =
+        ["behind_proxy", "own_accounts"].map(|name| section.flag(name).is_some_and(Spanned::into_inner));
+    if behind_proxy && !section.has("public_url") {
+        let message = "behind_proxy = true needs public_url: requests for other names are refused";
+        let hint = "write public_url = \"https://NAME\", as people reach the proxy";
+        section.context.problem_with_hint(&section.key_span("behind_proxy"), message, hint);
+    }
+    let listen = listen?;
+    if let Listen::Tcp(endpoint) = &listen
+        && !is_loopback(endpoint.host())
+        && !(behind_proxy && section.has("public_url"))
+    {
+        let message =
+            format!("{endpoint} is reached from elsewhere, and the page has no TLS: passwords would travel readable");
+        let hint = "write listen = \"127.0.0.1:8025\"; with a reverse proxy that has TLS in front, also public_url and behind_proxy";
+        section.context.problem_with_hint(&section.value_span("listen"), message, hint);
+        return None;
+    }
+    Some(AdminSettings { listen, public_url, behind_proxy, own_accounts })
+}
+
+/// `https://NAME` or `https://NAME:PORT`; a slash at the end goes.
+fn public_url(text: &str) -> Option<String> {
+    let name = text.strip_prefix("https://")?.trim_end_matches('/');
+    let is_name = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    (!name.is_empty() && name.chars().all(is_name)).then(|| format!("https://{}", name.to_ascii_lowercase()))
 }
 
 fn saved(root: Section<'_, '_>) -> SavedSettings {

@@ -53,7 +53,7 @@ delete = \"7d\"
 const NOTES: &str = "
 ## Not in this version yet
 
-`[account.oauth2]` and a `postgres:` URL in `[state]` are errors. `[admin]` is checked and kept, with a warning: nothing listens.
+`[account.oauth2]` and a `postgres:` URL in `[state]` are errors.
 ";
 
 fn section(page: &mut String, schema: &Schema) {

@@ -267,13 +267,35 @@ pub(crate) const NOTICES: Schema = Schema {
 
 pub(crate) const ADMIN: Schema = Schema {
     title: "[admin]",
-    doc: "The web page and the REST API come with a later version: the key is checked, and nothing listens yet.",
-    keys: &[key(
-        "listen",
-        Kind::Form("\"host:port\" or \"unix:/path\""),
-        Required,
-        "Where the page and the API listen, such as `127.0.0.1:8025` or `unix:/run/connectord/admin.sock`.",
-    )],
+    doc: "The web page and the REST API. Without this table there is no page; the API answers all the same on the Unix socket \
+          `api.sock` beside the state, to root and to connectord's own user. [The page](admin.md) says more.",
+    keys: &[
+        key(
+            "listen",
+            Kind::Form("\"host:port\" or \"unix:/path\""),
+            Required,
+            "Where the page and the API listen, such as `127.0.0.1:8025` or `unix:/run/connectord/admin.sock`. Other addresses \
+             than loopback only with `public_url` and `behind_proxy`. A change needs a restart.",
+        ),
+        key(
+            "public_url",
+            Kind::Form("\"https://NAME\", without a path"),
+            Words("none"),
+            "Where people reach the page, when a reverse proxy is in front. A change needs a restart.",
+        ),
+        key(
+            "behind_proxy",
+            Kind::Flag,
+            Value("false"),
+            "Whether a reverse proxy is in front: its `X-Forwarded-For` is then believed. A change needs a restart.",
+        ),
+        key(
+            "own_accounts",
+            Kind::Flag,
+            Value("false"),
+            "Whether administrators can invite people to see and manage only their own accounts. A change needs a restart.",
+        ),
+    ],
 };
 
 pub(crate) const SAVED: Schema = Schema {
@@ -706,6 +728,12 @@ pub(crate) const ACCOUNT: Schema = Schema {
         ),
         key("enabled", Kind::Flag, Value("true"), "Whether the account is checked at all."),
         key(
+            "note",
+            Kind::Text,
+            Words("none"),
+            "Whatever is worth knowing about it; shown with the account, and nothing else.",
+        ),
+        key(
             "max_message_size",
             Kind::Size(1, 1 << 40),
             Words("no limit"),
@@ -839,7 +867,7 @@ mod tests {
         match schema.title {
             "[[account]]" => format!("{maildir}{ACCOUNT_BASE}"),
             "[delivery]" => "[delivery]\n".to_owned(),
-            "[admin]" => "[admin]\nlisten = \"h:1\"\n".to_owned(),
+            "[admin]" => "[admin]\nlisten = \"127.0.0.1:1\"\n".to_owned(),
             "[filter.command.NAME]" => "[filter.command.x]\nprogram = \"/bin/p\"\n".to_owned(),
             "[[filter.rules.rule]]" => "[[filter.rules.rule]]\nlarger_than = 1\nthen = \"keep\"\n".to_owned(),
             title => match DELIVERIES.iter().find(|(_, delivery)| delivery.title == title) {

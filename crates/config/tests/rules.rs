@@ -481,13 +481,34 @@ fn a_database_is_called_state_db() {
 }
 
 #[test]
-fn the_page_is_kept_and_said_to_be_missing() {
-    let config = parse("[admin]\nlisten = \"unix:/run/c.sock\"").unwrap();
-    assert_eq!(config.admin.map(|listen| listen.to_string()).as_deref(), Some("unix:/run/c.sock"));
+fn the_page_listens_where_nobody_else_reaches_it_unless_a_proxy_with_tls_is_in_front() {
+    let admin = |text: &str| parse(&format!("[admin]\n{text}")).unwrap().admin.unwrap();
+    let plain = admin("listen = \"unix:/run/c.sock\"");
     assert_eq!(
-        warnings("[admin]\nlisten = \"127.0.0.1:8025\""),
-        ["2:1: the page and the API are not in this version yet: nothing listens there"]
+        (plain.listen.to_string().as_str(), plain.public_url, plain.behind_proxy),
+        ("unix:/run/c.sock", None, false)
     );
+    for listen in ["127.0.0.1:8025", "[::1]:8025", "localhost:8025"] {
+        assert!(!admin(&format!("listen = \"{listen}\"")).own_accounts, "{listen}");
+    }
+    let proxied = admin(
+        "listen = \"0.0.0.0:8025\"\npublic_url = \"https://Mail.example.org/\"\nbehind_proxy = true\nown_accounts = true",
+    );
+    assert_eq!(proxied.public_url.as_deref(), Some("https://mail.example.org"));
+    assert!(proxied.behind_proxy && proxied.own_accounts);
+    let exposed = "is reached from elsewhere, and the page has no TLS: passwords would travel readable";
+    for more in ["", "\npublic_url = \"https://mail.example.org\""] {
+        let fault = faults(&format!("[admin]\nlisten = \"0.0.0.0:8025\"{more}"));
+        assert_eq!(fault, [format!("2:10: 0.0.0.0:8025 {exposed}")]);
+    }
+    assert_eq!(
+        faults("[admin]\nlisten = \"127.0.0.1:8025\"\nbehind_proxy = true"),
+        ["3:1: behind_proxy = true needs public_url: requests for other names are refused"]
+    );
+    for url in ["http://mail.example.org", "https://", "https://mail.example.org/mail", "https://a@b", "https://a b"] {
+        let fault = faults(&format!("[admin]\nlisten = \"127.0.0.1:8025\"\npublic_url = \"{url}\""));
+        assert_eq!(fault, [format!("3:14: public_url must be \"https://NAME\", without a path, not \"{url}\"")]);
+    }
     assert_eq!(
         faults("[admin]\nlisten = \"8025\""),
         ["2:10: listen must be \"host:port\" or \"unix:/path\", not \"8025\""]

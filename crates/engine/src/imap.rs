@@ -313,6 +313,7 @@ impl ImapRun<'_> {
         self.listened.get_or_insert_with(|| (name.clone(), selected.uid_next));
         let validity = selected.uid_validity.number();
         let mut mailbox = run.site.store.open_mailbox(run.lease, &text, validity).await?;
+        run.opened(&mailbox);
         let predecessors = self.predecessors(&mailbox).await?;
         let rules = run.rules();
         let whole = searching.is_some() || !predecessors.is_empty() || listing_is_due(run, &mailbox);

@@ -28,10 +28,10 @@
 //! use connectord_account::{Account, Protocol};
 //! use connectord_delivery::{Failure, Presence, Recipient};
 //! use connectord_deliveries::maildir::{Maildir, Options};
-//! use connectord_engine::{Clock, Filters, Job, Logins, Mode, Quiet, Site, Spool, Users, run};
+//! use connectord_engine::{Board, Clock, Filters, Job, Logins, Mode, Quiet, Site, Spool, Users, run};
 //! use connectord_net::{Connector, Route};
 //! use connectord_sasl::{Credential, StaticCredentials};
-//! use connectord_store::memory::MemoryStore;
+//! use connectord_store::{NoTrail, memory::MemoryStore};
 //! use connectord_testkit::servers::{ImapServer, ServerOptions};
 //! use connectord_wire::Security;
 //!
@@ -59,6 +59,8 @@
 //!     users: Arc::new(AskDestination),
 //!     observer: Arc::new(Quiet),
 //!     filters: Filters::none(),
+//!     board: Board::default(),
+//!     trail: Arc::new(NoTrail),
 //! };
 //! let endpoint: connectord_wire::Endpoint = server.address().to_string().parse()?;
 //! let mut account = Account::new("ann@example.org", Protocol::Imap, endpoint.clone(), "ann");
@@ -85,6 +87,7 @@
 
 #![allow(clippy::result_large_err, reason = "a check ends with at most one error")]
 
+mod board;
 mod change;
 mod filters;
 mod headers;
@@ -99,6 +102,7 @@ mod observer;
 mod pipeline;
 mod pop3;
 mod quiet;
+mod reason;
 mod recover;
 mod run;
 mod schedule;
@@ -106,9 +110,11 @@ mod site;
 mod skim;
 mod spool;
 mod tally;
+mod trail;
 mod trial;
 mod trouble;
 
+pub use board::{AccountNow, Activity, Board, CheckNow};
 pub use change::{Change, ChangeKind};
 pub use filters::Filters;
 pub use headers::headers;
@@ -118,8 +124,8 @@ pub use logins::Logins;
 pub use observer::{Observer, Progress, Quiet};
 pub use recover::sweep;
 pub use run::{Mode, Report, run};
-pub use schedule::{Limits, Scheduler};
+pub use schedule::{BETWEEN_STARTS, Limits, Scheduler};
 pub use site::{Clock, Site, Users};
 pub use spool::Spool;
-pub use trial::{Trial, TrialOutcome, TrialStep, trial};
+pub use trial::{SeeStep, Trial, TrialOutcome, TrialStep, trial, trial_watched};
 pub use trouble::{Cause, Exit, RunError, Scope, Trouble, chain};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use connectord_account::{Entry, Key, Oversize, Retention};
 use connectord_mail::{Fingerprint, UnixTime};
-use connectord_store::{Absence, MailboxId, MailboxRow, Mark, MessageName, MessageRef};
+use connectord_store::{Absence, MailboxId, MailboxRow, Mark, MessageName, MessageRef, What};
 use connectord_wire::Escaped;
 use tracing::warn;
 
@@ -151,6 +151,7 @@ pub(crate) fn discarded(run: &Run<'_>, mailbox: &MailboxRow, names: &[(Key, u16)
     for (key, generation) in names {
         let message = MessageRef { mailbox: mailbox.id, key: *key, generation: *generation };
         if let Some(row) = run.discard(message) {
+            run.take_down(message, &[(What::Discarded, "", &row.reason)]);
             crate::log::discarded(run.job.address(), &run.server, &row);
         }
     }
@@ -203,10 +204,12 @@ impl Failed {
             let reason = format!("{reason} (attempt {attempt})");
             store.park(run.lease, *message, name, None, self.size_octets.unwrap_or(0), &reason, now).await?;
             run.tally.parked(run, &reason);
+            run.take_down_unread(*message, Some((name, self.size_octets.unwrap_or(0))), &[(What::Parked, "", &reason)]);
             return Ok(());
         }
         store.defer(run.lease, *message, name, now.plus(wait), reason, now).await?;
         run.tally.deferred(run);
+        run.take_down_unread(*message, Some((name, self.size_octets.unwrap_or(0))), &[(What::Deferred, "", reason)]);
         warn!(account = run.job.address(), uid = name.on_server, reason, attempt, "a message cannot be retrieved yet");
         Ok(())
     }
@@ -222,24 +225,38 @@ pub(crate) async fn too_large(
 ) -> Result<(), RunError> {
     let (store, now) = (&run.site.store, run.site.clock.now());
     match run.job.account.oversize {
-        Oversize::Skip => skip(run, message.mailbox, &[(message.key, message.generation)]).await?,
+        Oversize::Skip => skip(run, message.mailbox, &[(message, name.clone(), size_octets)]).await?,
         Oversize::Park => {
-            let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
-            let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
+            let reason = over_the_limit(run, size_octets);
             store.park(run.lease, message, name, print, size_octets, &reason, now).await?;
             run.tally.parked(run, &reason);
+            run.take_down_unread(message, Some((name, size_octets)), &[(What::Parked, "", &reason)]);
         }
     }
     Ok(())
 }
 
-/// Leaves messages alone for good, many with one commit: a mailbox may have a hundred thousand that are too large.
-pub(crate) async fn skip(run: &Run<'_>, mailbox: MailboxId, messages: &[(Key, u16)]) -> Result<(), RunError> {
-    // So many that other accounts' commits do not wait long for this one.
-    for some in messages.chunks(10_000) {
-        run.site.store.mark(run.lease, mailbox, some, Mark::Skipped).await?;
+/// Messages that are skipped with one commit: a mailbox may have a hundred thousand, and other accounts' commits wait.
+pub(crate) const SKIPPED_AT_ONCE: usize = 10_000;
+
+/// Leaves messages over the limit alone for good, with one commit.
+pub(crate) async fn skip(
+    run: &Run<'_>,
+    mailbox: MailboxId,
+    messages: &[(MessageRef, MessageName, u64)],
+) -> Result<(), RunError> {
+    let keys: Vec<_> = messages.iter().map(|(message, ..)| (message.key, message.generation)).collect();
+    run.site.store.mark(run.lease, mailbox, &keys, Mark::Skipped).await?;
+    for (message, name, size_octets) in messages {
+        let reason = over_the_limit(run, *size_octets);
+        run.take_down_unread(*message, Some((name, *size_octets)), &[(What::Skipped, "", &reason)]);
     }
     Ok(())
+}
+
+fn over_the_limit(run: &Run<'_>, size_octets: u64) -> String {
+    let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
+    format!("message of {size_octets} octets exceeds the limit of {limit}")
 }
 
 /// Whether messages are removed right after their delivery.

@@ -35,6 +35,11 @@ pub enum Progress<'a> {
     Octets(u64),
     /// A message was retrieved whole.
     Retrieved,
+    /// Filters have looked at a message.
+    Filtered {
+        /// They took it for spam.
+        spam: bool,
+    },
     /// A message was delivered to one recipient.
     Delivered,
     /// A delivery or retrieval is put off.

@@ -289,6 +289,7 @@ impl<'a> Pipeline<'a> {
         for ((owner, outcome), settle) in owners.iter().zip(&outcomes).zip(&settled) {
             self.report(&sending[owner.index], owner, outcome, &settle.settled);
         }
+        self.take_down(&sending, &owners, &outcomes, &settled);
         self.finished(&sending, &before, &owners, &settled);
         let notes: Vec<Note> = notes.into_iter().filter_map(|note| note.ok().flatten()).collect();
         run.job.delivery.settled(&notes).await;

@@ -104,7 +104,8 @@ struct Due {
 impl Pop3Run<'_> {
     async fn session(&self) -> Result<More, RunError> {
         let run = self.run;
-        let recall = async { Ok(run.site.store.open_mailbox(run.lease, "", 0).await?) };
+        let recall =
+            async { Ok(run.site.store.open_mailbox(run.lease, "", 0).await?).inspect(|mailbox| run.opened(mailbox)) };
         let (mut driver, mut mailbox) = tokio::try_join!(self.connect(), recall)?;
         let rules = Rules { keys_recur: mailbox.keys_recur, ..run.rules() };
         let quiet = still_quiet(&mailbox, &rules, run.now);

@@ -10,7 +10,7 @@ use connectord_filter::{History, OnFailure};
 use connectord_mail::UnixTime;
 use connectord_net::Route;
 use connectord_store::{
-    AccountRow, DeliveryRow, Health, Lease, MailboxRow, MessageRef, ParkedRow, RunRow, Step, StoreError,
+    AccountRow, DeliveryRow, Health, Lease, MailboxId, MailboxRow, MessageRef, ParkedRow, RunRow, Step, StoreError,
 };
 use tokio::sync::watch;
 use tracing::error;
@@ -19,8 +19,9 @@ use crate::imap::Kept;
 use crate::recover::recover;
 use crate::schedule::{Another, Turn};
 use crate::tally::Tally;
+use crate::trail::Place;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
-use crate::{Change, Job, Progress, Site, imap, log, pop3, site};
+use crate::{Activity, Change, Job, Progress, Site, imap, log, pop3, site};
 
 /// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
 const WITHOUT_STATE: Duration = Duration::from_secs(300);
@@ -111,12 +112,14 @@ pub(crate) struct Run<'a> {
     full: Mutex<HashSet<String>>,
     /// What was listed last, as far as it may be remembered with the end of the check.
     listings: Mutex<Vec<MailboxRow>>,
+    /// Mailboxes whose messages are taken down.
+    pub(crate) places: Mutex<HashMap<MailboxId, Place>>,
     turn: Turn,
 }
 
 impl Run<'_> {
     pub(crate) fn tell(&self, progress: Progress<'_>) {
-        self.site.observer.progress(self.job.address(), progress);
+        self.site.tell(self.job.address(), progress);
     }
 
     /// Reads again what is known of unfinished deliveries: before each session, as the last one has changed it.
@@ -282,6 +285,7 @@ pub(crate) async fn run_keeping(
     let began = Instant::now();
     let tally = Tally::default();
     let now = site.clock.now();
+    site.board.does(job.address(), Activity::Checking, now, None);
     let report = match leased(site, job, mode, &stop).await {
         Ok((lease, account)) => {
             if let Some(learnt) = &account.health.login {
@@ -303,6 +307,7 @@ pub(crate) async fn run_keeping(
                 histories: Mutex::default(),
                 full: Mutex::default(),
                 listings: Mutex::default(),
+                places: Mutex::default(),
                 turn,
             };
             let result = run.check(kept).await;
@@ -325,7 +330,7 @@ pub(crate) async fn run_keeping(
         }
     };
     log::run(job.address(), &job.server(), &report);
-    site.observer.progress(job.address(), Progress::Finished(&report));
+    site.tell(job.address(), Progress::Finished(&report));
     report
 }
 
@@ -439,6 +444,14 @@ fn clock_is_believed(health: &Health, now: UnixTime) -> bool {
     }
 }
 
+/// How long a check is from the next one, when all is well.
+pub(crate) fn regular(check: Check) -> Duration {
+    match check {
+        Check::Every(span) => span,
+        Check::Idle | Check::Never => Duration::from_secs(30 * 60),
+    }
+}
+
 /// Writes down how it went, and says how long to wait. A failure to do so is logged: the check itself is over.
 async fn remember(
     site: &Site,
@@ -450,10 +463,7 @@ async fn remember(
     listings: &[MailboxRow],
 ) -> Duration {
     let now = site.clock.now();
-    let regular = match job.account.check {
-        Check::Every(span) => span,
-        Check::Idle | Check::Never => Duration::from_secs(30 * 60),
-    };
+    let regular = regular(job.account.check);
     let jumped = before.last_check.is_some_and(|last| started.since(last) > Duration::from_secs(86_400));
     let clock_jump = (jumped && before.clock_jump.is_none()).then_some(started);
     let health = match &report.error {
@@ -465,6 +475,11 @@ async fn remember(
         },
         Some(error) => {
             let mut health = after_failure(before, error, now, regular, site::random());
+            if error.trouble().wait != Wait::None {
+                let reason = error.reason(job);
+                let lasts = before.reason.as_ref().is_some_and(|known| known.code == reason.code);
+                (health.since, health.reason) = (before.since.filter(|_| lasts).or(Some(now)), Some(reason));
+            }
             if error.trouble().wait == Wait::Login {
                 health.refused_credential = job.credentials.version().await;
             }
@@ -488,6 +503,7 @@ async fn remember(
         unchecked: report.unchecked,
         spam: report.spam,
         error: report.error.as_ref().map(ToString::to_string),
+        reason: report.error.as_ref().map(|error| error.reason(job)),
     };
     let wait = health.next_check.map_or(regular, |next| next.since(now));
     match site.store.record_check(lease, &health, &row, listings).await {

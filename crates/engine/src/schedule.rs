@@ -3,6 +3,7 @@
 //! An account waits first for a place at its host, then connects, and then waits for one of all places, so that a host
 //! that hangs keeps only its own accounts waiting. Whoever waits longest gets the next place, at its host and among all.
 
+mod asks;
 mod places;
 mod quiet;
 mod task;
@@ -10,21 +11,26 @@ mod task;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use connectord_mail::UnixTime;
 use connectord_store::{Health, Hold};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::error;
 
 use crate::host::Ledger;
 use crate::run::stopped;
-use crate::{Job, Site};
+use crate::{AccountNow, Activity, Job, Site};
+use asks::Asks;
 use places::{Connecting, Places};
 use quiet::Quiet;
 use task::{Start, Task};
 
 pub(crate) use places::{Another, Turn};
+
+/// How far apart accounts of one host begin that are checked by one word ([`Scheduler::check_all`]).
+pub const BETWEEN_STARTS: Duration = Duration::from_millis(250);
 
 /// How many checks run at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +57,13 @@ impl Default for Limits {
 pub struct Scheduler {
     common: Arc<Common>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
-    asked: Mutex<HashMap<String, Arc<Notify>>>,
+    asked: Mutex<HashMap<String, Asked>>,
+}
+
+/// Of whom an account's check is asked.
+struct Asked {
+    asks: Arc<Asks>,
+    host: Arc<Host>,
 }
 
 /// What all accounts share.
@@ -129,7 +141,48 @@ impl Scheduler {
 
     /// Wants an account checked now. False when it is not scheduled.
     pub fn check_now(&self, address: &str) -> bool {
-        self.asked().get(&address.to_lowercase()).inspect(|asked| asked.notify_one()).is_some()
+        self.asked().get(&address.to_lowercase()).inspect(|asked| asked.asks.check(Duration::ZERO)).is_some()
+    }
+
+    /// Wants many accounts checked, those of one host one after the other, [`BETWEEN_STARTS`] apart: no provider sees all of
+    /// them log in at once. Returns how many of them are scheduled. Until its turn comes an account is
+    /// [`Activity::Queued`].
+    pub fn check_all<'a>(&self, addresses: impl IntoIterator<Item = &'a str>) -> usize {
+        let asked = self.asked();
+        let mut starts: HashMap<*const Host, u32> = HashMap::new();
+        let known = addresses.into_iter().filter_map(|address| asked.get(&address.to_lowercase()));
+        known
+            .map(|account| {
+                let before = starts.entry(Arc::as_ptr(&account.host)).or_default();
+                account.asks.check(BETWEEN_STARTS.saturating_mul(*before));
+                *before = before.saturating_add(1);
+            })
+            .count()
+    }
+
+    /// Stops an account's check that runs, in order, or makes it forget that it waits for one; its next one is a regular
+    /// interval away. False when there is nothing to stop: it listens, or does nothing.
+    pub fn stop(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        let busy = self.state_of(&address).map(|now| now.activity);
+        let is_busy = matches!(busy, Some(Activity::Queued | Activity::Checking));
+        is_busy && self.asked().get(&address).inspect(|asked| asked.asks.cut()).is_some()
+    }
+
+    /// Stops every account, as [`Scheduler::stop`] does; returns how many had something to stop.
+    pub fn stop_all(&self) -> usize {
+        let busy = self.snapshot().into_iter().filter(|(_, now)| now.activity != Activity::Idle);
+        busy.filter(|(address, _)| self.stop(address)).count()
+    }
+
+    /// What an account does; `None` when it is not scheduled.
+    pub fn state_of(&self, address: &str) -> Option<AccountNow> {
+        self.common.site.board.state_of(address)
+    }
+
+    /// What each account does, by address. Some milliseconds for thousands of them.
+    pub fn snapshot(&self) -> HashMap<String, AccountNow> {
+        self.common.site.board.snapshot()
     }
 
     /// Runs until `stop` turns true, and takes over each new list of jobs as it comes: unchanged accounts go on as they
@@ -211,8 +264,9 @@ impl Scheduler {
             }
             let (stop, stopping) = watch::channel(false);
             let (alive, over) = oneshot::channel();
-            let (asked, job) = (Arc::new(Notify::new()), Arc::new(job.clone()));
-            asked_of.insert(address.to_owned(), Arc::clone(&asked));
+            let (asks, job) = (Arc::new(Asks::default()), Arc::new(job.clone()));
+            let host = self.host(job.account.endpoint.host());
+            asked_of.insert(address.to_owned(), Asked { asks: Arc::clone(&asks), host: Arc::clone(&host) });
             running.insert(address.to_owned(), Running { job: Arc::clone(&job), stop, over });
             let before = ended.remove(address);
             let start = match &before {
@@ -223,8 +277,7 @@ impl Scheduler {
                     .get(&address.to_lowercase())
                     .map_or(Start::AtOnce, |health| Start::As(Box::new(health.clone()))),
             };
-            let host = self.host(job.account.endpoint.host());
-            let task = Task { common: Arc::clone(&self.common), job, host, asked, stop: stopping };
+            let task = Task { common: Arc::clone(&self.common), job, host, asks, stop: stopping };
             tasks.spawn(task.run(before.map(|before| before.over), start, alive));
         }
     }
@@ -248,7 +301,7 @@ impl Scheduler {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use connectord_delivery::{Failure, Presence};
 use connectord_mail::UnixTime;
 use connectord_net::Connector;
-use connectord_store::Store;
+use connectord_store::{Recorder, Store};
 
-use crate::{Filters, Logins, Observer, Spool};
+use crate::{Board, Filters, Logins, Observer, Progress, Spool};
 
 /// What all accounts share.
 pub struct Site {
@@ -30,6 +30,18 @@ pub struct Site {
     pub observer: Arc<dyn Observer>,
     /// Who looks at messages before they are delivered.
     pub filters: Filters,
+    /// What each account does now; nothing yet by default.
+    pub board: Board,
+    /// Who takes down what happens to messages; `NoTrail` for nobody.
+    pub trail: Arc<dyn Recorder>,
+}
+
+impl Site {
+    /// Tells how an account's check goes.
+    pub(crate) fn tell(&self, address: &str, progress: Progress<'_>) {
+        self.board.progress(address, progress);
+        self.observer.progress(address, progress);
+    }
 }
 
 /// Who exists here.

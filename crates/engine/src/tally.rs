@@ -97,9 +97,10 @@ impl Tally {
         Self::add(&self.unchecked, 1);
     }
 
-    /// A message was found to be spam.
-    pub(crate) fn spam(&self) {
-        Self::add(&self.spam, 1);
+    /// Filters have looked at a message, and may have found it to be spam.
+    pub(crate) fn filtered(&self, run: &Run<'_>, spam: bool) {
+        Self::add(&self.spam, u64::from(spam));
+        run.tell(Progress::Filtered { spam });
     }
 
     /// Very many messages changed at once.

@@ -8,7 +8,7 @@ use connectord_account::{Folder, Protocol};
 use connectord_imap as imap;
 use connectord_net::{self as net, Driver, Milestone, Route};
 use connectord_pop3 as pop3;
-use connectord_store::{AccountId, Lease, StoreError};
+use connectord_store::{AccountId, Lease, Reason, StoreError};
 use connectord_wire::Security;
 use tokio::time::timeout;
 
@@ -25,6 +25,9 @@ const BUSY: Duration = Duration::from_secs(20);
 
 /// Most mailboxes that are looked into.
 const MAILBOXES: usize = 20;
+
+/// Most mailboxes that are told of.
+const FOLDERS: usize = 500;
 
 /// One step on the way, in the order of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +84,8 @@ pub enum TrialOutcome {
     Failed {
         /// Why, as a code.
         cause: Cause,
+        /// The same as values, whose code says more.
+        reason: Reason,
         /// Why, in words; a status reply of the server is quoted, escaped.
         text: String,
         /// What a person can do.
@@ -95,7 +100,14 @@ pub enum TrialOutcome {
 pub struct Trial {
     /// Each of [`TrialStep::ALL`], how it went and how long it took.
     pub steps: Vec<(TrialStep, TrialOutcome, Duration)>,
+    /// Messages that lie where mail is retrieved from, when that was reached.
+    pub messages: Option<u64>,
+    /// IMAP: the mailboxes that the server lists, escaped; at most 500.
+    pub folders: Vec<String>,
 }
+
+/// Is told each step of a test as it ends; must return at once.
+pub type SeeStep<'a> = &'a (dyn Fn(TrialStep, &TrialOutcome, Duration) + Send + Sync);
 
 impl Trial {
     /// The step that failed, if one did.
@@ -115,7 +127,12 @@ impl Trial {
 /// `account` is the same account's number in the store, if it is there already: POP3 lets only one in, so a check of it that
 /// is under way is waited for, up to 20 s.
 pub async fn trial(site: &Site, job: &Job, account: Option<AccountId>) -> Trial {
-    let found = Found::new(job.account.security);
+    trial_watched(site, job, account, &|_, _, _| {}).await
+}
+
+/// As [`trial`], for somebody who watches.
+pub async fn trial_watched(site: &Site, job: &Job, account: Option<AccountId>, see: SeeStep<'_>) -> Trial {
+    let found = Found::new(job, see);
     let lease = match account.filter(|_| job.account.protocol == Protocol::Pop3) {
         Some(account) => leased(site, account).await,
         None => None,
@@ -152,7 +169,7 @@ async fn leased(site: &Site, account: AccountId) -> Option<Lease> {
     }
 }
 
-async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> {
+async fn by_pop3(site: &Site, job: &Job, found: &Found<'_>) -> Result<(), RunError> {
     let mut options = pop3::Options::default();
     options.security = job.account.security;
     if !job.account.initial_response {
@@ -164,6 +181,7 @@ async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
         match driver.next().await? {
             pop3::Event::Stat { messages, octets } => {
                 found.ok(TrialStep::Mailbox, format!("{messages} messages, {octets} octets"));
+                found.inner().messages = Some(u64::from(messages));
                 break;
             }
             pop3::Event::StatRefused(refusal) => {
@@ -178,7 +196,7 @@ async fn by_pop3(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
     Ok(())
 }
 
-async fn by_imap(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> {
+async fn by_imap(site: &Site, job: &Job, found: &Found<'_>) -> Result<(), RunError> {
     let mut options = imap::Options::default();
     options.security = job.account.security;
     options.id = vec![
@@ -197,9 +215,28 @@ async fn by_imap(site: &Site, job: &Job, found: &Found) -> Result<(), RunError> 
         count => format!("{count} mailboxes, {messages} messages"),
     };
     found.ok(TrialStep::Mailbox, text);
+    found.inner().messages = Some(messages);
+    let folders = listed(&mut driver).await?;
+    found.inner().folders = folders;
     driver.machine().logout();
     end(driver).await;
     Ok(())
+}
+
+/// All mailboxes that can be looked into; none when the server does not list them.
+async fn listed(driver: &mut Driver<imap::Session>) -> Result<Vec<String>, RunError> {
+    let command = driver.machine().list_special_use("", "*");
+    let mut names = Vec::new();
+    let result = finish(driver, command, |event| {
+        if let imap::Event::Listed(listed) = event
+            && listed.is_selectable()
+            && names.len() < FOLDERS
+        {
+            names.push(listed.name.to_string());
+        }
+    });
+    let listed = result.await?.is_ok();
+    Ok(if listed { names } else { Vec::new() })
 }
 
 /// The mailboxes that the account's folders stand for.
@@ -269,7 +306,7 @@ fn refused(job: &Job, mailbox: &str, refusal: String) -> RunError {
 }
 
 /// Connects and logs in, and notes each step.
-async fn enter_with<M>(site: &Site, job: &Job, machine: M, found: &Found) -> Result<Driver<M>, RunError>
+async fn enter_with<M>(site: &Site, job: &Job, machine: M, found: &Found<'_>) -> Result<Driver<M>, RunError>
 where
     M: LoginMachine,
     RunError: From<net::Error<M::Error>>,
@@ -308,21 +345,23 @@ async fn end<M: connectord_wire::Machine>(mut driver: Driver<M>) {
 }
 
 /// What has been found so far.
-struct Found {
-    /// TLS comes before the greeting.
-    tls_first: bool,
+struct Found<'a> {
+    job: &'a Job,
+    see: SeeStep<'a>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     done: Vec<(TrialStep, TrialOutcome, Duration)>,
     since: Instant,
+    messages: Option<u64>,
+    folders: Vec<String>,
 }
 
-impl Found {
-    fn new(security: Security) -> Self {
-        let inner = Mutex::new(Inner { done: Vec::new(), since: Instant::now() });
-        Self { tls_first: security == Security::Tls, inner }
+impl<'a> Found<'a> {
+    fn new(job: &'a Job, see: SeeStep<'a>) -> Self {
+        let inner = Inner { done: Vec::new(), since: Instant::now(), messages: None, folders: Vec::new() };
+        Self { job, see, inner: Mutex::new(inner) }
     }
 
     /// The time of the first step counts from now.
@@ -342,7 +381,9 @@ impl Found {
         let mut inner = self.inner();
         let took = inner.since.elapsed();
         inner.since = Instant::now();
-        inner.done.push((step, outcome, took));
+        inner.done.push((step, outcome.clone(), took));
+        drop(inner);
+        (self.see)(step, &outcome, took);
     }
 
     fn passed(&self, milestone: Milestone) {
@@ -366,18 +407,22 @@ impl Found {
             Some(tls) => TrialOutcome::Ok(tls.version.replace("TLSv", "TLS ")),
             None => TrialOutcome::Note("none: the password and the mail travel readable for others".to_owned()),
         };
-        inner.done.push((TrialStep::Encryption, outcome, Duration::ZERO));
+        inner.done.push((TrialStep::Encryption, outcome.clone(), Duration::ZERO));
+        drop(inner);
+        (self.see)(TrialStep::Encryption, &outcome, Duration::ZERO);
     }
 
     fn failed(&self, error: &RunError) {
         let step = self.at(Some(error));
-        let (cause, text, hint) = (error.trouble().cause, chain(error), error.hint());
-        self.note(step, TrialOutcome::Failed { cause, text, hint });
+        let (cause, reason) = (error.trouble().cause, error.reason(self.job));
+        self.note(step, TrialOutcome::Failed { cause, reason, text: chain(error), hint: error.hint() });
     }
 
     fn timed_out(&self) {
         let text = format!("nothing more came within {} s", WHOLE.as_secs());
-        self.note(self.at(None), TrialOutcome::Failed { cause: Cause::NoAnswer, text, hint: None });
+        let (cause, endpoint) = (Cause::NoAnswer, &self.job.account.endpoint);
+        let reason = Reason::new(cause.code()).with("host", endpoint.host()).with("port", endpoint.port());
+        self.note(self.at(None), TrialOutcome::Failed { cause, reason: reason.said(text.clone()), text, hint: None });
     }
 
     /// The step that an error belongs to: the first that is not done, but for TLS that was to start after the greeting.
@@ -387,18 +432,20 @@ impl Found {
         let open = |step: &TrialStep| inner.done.iter().all(|(done, ..)| done != step);
         let first = TrialStep::ALL.into_iter().find(open).unwrap_or(TrialStep::Delivery);
         match first {
-            // Nothing was encrypted yet: that comes after the greeting, or not at all.
-            TrialStep::Encryption if !self.tls_first && !error.is_some_and(is_tls) => TrialStep::Greeting,
+            // Nothing was encrypted yet: but for TLS from the first octet that comes after the greeting, or not at all.
+            TrialStep::Encryption if self.job.account.security != Security::Tls && !error.is_some_and(is_tls) => {
+                TrialStep::Greeting
+            }
             first => first,
         }
     }
 
     fn trial(self) -> Trial {
-        let done = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).done;
+        let Inner { done, messages, folders, .. } = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
         let steps = TrialStep::ALL.into_iter().map(|step| {
             let found = done.iter().find(|(known, ..)| *known == step).cloned();
             found.unwrap_or((step, TrialOutcome::NotReached, Duration::ZERO))
         });
-        Trial { steps: steps.collect() }
+        Trial { steps: steps.collect(), messages, folders }
     }
 }

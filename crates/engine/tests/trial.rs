@@ -14,7 +14,7 @@ use common::Installation;
 use connectord_account::{Account, Folder, Protocol};
 use connectord_delivery::{Failure, Presence};
 use connectord_engine::{
-    Cause, Filters, Job, Logins, Quiet, Site, Spool, Trial, TrialOutcome, TrialStep, Users, trial,
+    Board, Cause, Filters, Job, Logins, Quiet, Site, Spool, Trial, TrialOutcome, TrialStep, Users, trial,
 };
 use connectord_net::{CertificateDer, Connector, Resolver, ResolverLimits, certificates_from_pem};
 use connectord_sasl::{Credential, StaticCredentials};
@@ -49,6 +49,8 @@ fn site(here: &Installation) -> Site {
         users: Arc::new(ButNobody),
         observer: Arc::new(Quiet),
         filters: Filters::none(),
+        board: Board::default(),
+        trail: Arc::new(connectord_store::NoTrail),
     }
 }
 

@@ -57,6 +57,16 @@ impl DeliveryId {
         Self::first(&digest.finalize())
     }
 
+    /// Its octets, which [`DeliveryId::from_octets`] reads.
+    pub fn octets(&self) -> &[u8; 17] {
+        &self.0
+    }
+
+    /// The identity with these octets; the last six bits are none of it.
+    pub fn from_octets(octets: [u8; 17]) -> Self {
+        Self::first(&octets)
+    }
+
     fn first(digest: &[u8]) -> Self {
         let mut octets = [0; 17];
         octets.copy_from_slice(&digest[..17]);

@@ -14,6 +14,8 @@
 #![allow(clippy::unwrap_used, reason = "a check that fails panics")]
 
 mod saved;
+mod trail;
+mod values;
 
 use connectord_account::{Entry, Key, Ledger, State};
 use connectord_delivery::{Note, Recipient};
@@ -21,10 +23,12 @@ use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     Absence, AccountId, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, RunRow, Settle, Settled, Step, Store, StoreError,
+    ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, Reason, RunRow, Settle, Settled, Step, Store, StoreError,
 };
 
 pub use self::saved::{saved_accounts, saved_accounts_survive};
+pub use self::trail::trail;
+pub use self::values::{values, values_survive};
 
 const DAY: i64 = 86_400;
 /// When the checks happen.
@@ -381,6 +385,8 @@ async fn health_comes_back_whole<S: Store>(store: &S) {
             next_check: Some(later(3)),
             hold: Some(hold),
             error: Some("login refused".to_owned()),
+            reason: Some(Reason::new("login_refused").with("host", "imap.x").said("NO = no\nsaid=twice")),
+            since: Some(later(5)),
             refused_credential: Some([7; 32]),
             clock_jump: Some(later(4)),
             silences: 3,
@@ -1246,6 +1252,7 @@ async fn a_hundred_checks_are_kept<S: Store>(store: &S) {
         unchecked: 12,
         spam: 13,
         error: (number % 2 == 0).then(|| "cut off".to_owned()),
+        reason: (number % 2 == 0).then(|| Reason::new("no_answer").with("port", 995)),
     };
     store.record_run(&lease, &run(-1)).await.unwrap();
     for number in 0..105 {
@@ -1255,6 +1262,14 @@ async fn a_hundred_checks_are_kept<S: Store>(store: &S) {
     assert_eq!(store.runs(at.lease.account, 1000).await.unwrap(), wanted);
     assert_eq!(store.runs(at.lease.account, 3).await.unwrap(), wanted[..3]);
     assert_eq!(store.runs(bob, usize::MAX).await.unwrap(), [run(-1)]);
+    let (mut pages, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.runs_before(at.lease.account, before, 7).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        before = Some(*last);
+        pages.extend(page.into_iter().map(|(_, run)| run));
+    }
+    assert_eq!(pages, wanted);
 }
 
 async fn the_time_before_is_remembered<S: Store>(store: &S) {

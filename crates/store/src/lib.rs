@@ -19,16 +19,25 @@
 pub mod battery;
 mod error;
 pub mod memory;
+mod reason;
 mod rows;
 mod saved;
+mod trail;
 mod traits;
+mod values;
 
 pub use error::StoreError;
+pub use reason::Reason;
 pub use rows::{
     Absence, AccountId, AccountRow, Begin, DeliveryRow, Health, Hold, Lease, MailboxId, MailboxRow, Mark, MessageName,
-    MessageRef, ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, RunRow, Settle, Settled, Step,
+    MessageRef, ParkedDelivery, ParkedRow, PutOff, PutOffBy, Quiet, RunId, RunRow, Settle, Settled, Step,
 };
 pub use saved::{
     ChangeId, ChangeRow, Changed, Expected, Save, SavedAccount, SavedAccounts, Sealed, SecretChange, Stamp,
 };
+pub use trail::{
+    About, Counted, HourRow, MAX_STEPS, NoTrail, Of, Recorder, TallyBy, Trail, TrailEntry, TrailId, TrailKey,
+    TrailName, TrailPage, TrailQuery, TrailRow, TrailState, TrailStep, What,
+};
 pub use traits::Store;
+pub use values::Values;

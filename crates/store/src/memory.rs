@@ -4,6 +4,8 @@
 
 mod message;
 mod saved;
+mod trail;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +16,10 @@ use connectord_account::{Entry, Key, State};
 use connectord_mail::{Fingerprint, UnixTime};
 
 pub use self::message::{Delivery, Message, Trouble};
+pub use self::trail::MemoryTrail;
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Store, StoreError,
 };
 
 /// How long a retired account is remembered.
@@ -49,10 +52,11 @@ struct Inner {
     accounts: Vec<AccountRow>,
     mailboxes: Vec<MailboxRow>,
     messages: BTreeMap<MessageRef, Message>,
-    runs: Vec<(AccountId, RunRow)>,
+    runs: Vec<(AccountId, RunId, RunRow)>,
     /// What was told, by subject.
     notices: BTreeMap<String, String>,
     saved: saved::Saved,
+    values: BTreeMap<String, Vec<u8>>,
     tick: Option<UnixTime>,
     /// The last time anybody said.
     clock: Option<UnixTime>,
@@ -336,9 +340,10 @@ impl Store for MemoryStore {
 
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
         let mut inner = self.under(lease, None)?;
-        inner.runs.push((lease.account, run.clone()));
-        let mut kept = inner.runs.iter().filter(|(account, _)| *account == lease.account).count();
-        inner.runs.retain(|(account, _)| {
+        let id = RunId(inner.runs.last().map_or(1, |(_, last, _)| last.0 + 1));
+        inner.runs.push((lease.account, id, run.clone()));
+        let mut kept = inner.runs.iter().filter(|(account, ..)| *account == lease.account).count();
+        inner.runs.retain(|(account, ..)| {
             let surplus = *account == lease.account && kept > RUNS;
             kept -= usize::from(surplus);
             !surplus
@@ -346,10 +351,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {
+    async fn runs_before(
+        &self,
+        account: AccountId,
+        before: Option<RunId>,
+        most: usize,
+    ) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         let inner = locked(&self.inner);
-        let of_account = inner.runs.iter().rev().filter(|(owner, _)| *owner == account);
-        Ok(of_account.take(most).map(|(_, run)| run.clone()).collect())
+        let wanted = |(owner, id, _): &&(AccountId, RunId, RunRow)| {
+            *owner == account && before.is_none_or(|before| *id < before)
+        };
+        let runs = inner.runs.iter().rev().filter(wanted).take(most);
+        Ok(runs.map(|(_, id, run)| (*id, run.clone())).collect())
     }
 
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
@@ -382,7 +395,7 @@ impl Store for MemoryStore {
         });
         let accounts: Vec<AccountId> = inner.accounts.iter().map(|account| account.id).collect();
         inner.mailboxes.retain(|mailbox| accounts.contains(&mailbox.account));
-        inner.runs.retain(|(account, _)| accounts.contains(account));
+        inner.runs.retain(|(account, ..)| accounts.contains(account));
         let mailboxes: Vec<MailboxId> = inner.mailboxes.iter().map(|mailbox| mailbox.id).collect();
         inner.messages.retain(|name, message| {
             if message.entry.state == State::Done {
@@ -449,15 +462,43 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::{HourRow, Of, Trail};
+
+    #[test]
+    fn the_trail_in_memory_passes_the_battery() {
+        let all = pin!(crate::battery::trail(async || MemoryTrail::new(), async |_| {}));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn hours_in_which_nothing_ran_are_told_from_empty_ones() {
+        let trail = MemoryTrail::new();
+        let hour = |number: i64| UnixTime(number * HourRow::SECONDS);
+        let down = || {
+            let Poll::Ready(hours) =
+                pin!(trail.hours(Of::All, hour(0), hour(4))).poll(&mut Context::from_waker(Waker::noop()))
+            else {
+                panic!("not ready")
+            };
+            hours.unwrap().iter().map(|row| row.down).collect::<Vec<_>>()
+        };
+        assert_eq!(down(), [false; 5]);
+        trail.ran(hour(1));
+        trail.ran(hour(3));
+        assert_eq!(down(), [false, false, true, false, true]);
+    }
 
     #[test]
     fn the_store_in_memory_passes_the_battery() {
         let all = pin!(crate::battery::battery(async || MemoryStore::new()));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         let all = pin!(crate::battery::saved_accounts(async || MemoryStore::new()));
+        assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        let store = MemoryStore::new();
+        let all = pin!(crate::battery::values(&store));
         assert!(all.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -6,6 +6,8 @@ use connectord_delivery::{Note, Recipient};
 use connectord_mail::{Fingerprint, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use crate::Reason;
+
 /// An account in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AccountId(pub i64);
@@ -81,6 +83,12 @@ pub struct Health {
     pub hold: Option<Hold>,
     /// The last error, in words.
     pub error: Option<String>,
+    /// The last error, as values.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// Since when checks fail for that reason.
+    #[serde(default)]
+    pub since: Option<UnixTime>,
     /// Digest of the credential that was refused last; another one is tried at once.
     pub refused_credential: Option<[u8; 32]>,
     /// The clock was found more than a day ahead of the last check: removals wait until a later check confirms it.
@@ -370,6 +378,10 @@ pub struct ParkedDelivery {
     pub uncertain_attempts: u32,
 }
 
+/// Names a check; rises with each one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunId(pub i64);
+
 /// One check of one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRow {
@@ -407,4 +419,7 @@ pub struct RunRow {
     pub spam: u64,
     /// What ended it, when it did not end well.
     pub error: Option<String>,
+    /// The same, as values.
+    #[serde(default)]
+    pub reason: Option<Reason>,
 }

@@ -7,7 +7,7 @@ use connectord_mail::{Fingerprint, UnixTime};
 
 use crate::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Step, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Step, StoreError,
 };
 
 /// What the engine remembers.
@@ -180,7 +180,18 @@ pub trait Store: Send + Sync {
     }
 
     /// The newest checks of an account, newest first.
-    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError>;
+    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {
+        let runs = self.runs_before(account, None, most).await?;
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// The newest checks of an account before one of them, newest first, each with its name.
+    async fn runs_before(
+        &self,
+        account: AccountId,
+        before: Option<RunId>,
+        most: usize,
+    ) -> Result<Vec<(RunId, RunRow)>, StoreError>;
 
     /// Remembers the time, and returns the one remembered before: how a jump of the clock is noticed across restarts.
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError>;

@@ -25,3 +25,4 @@
 
 pub mod seal;
 pub mod sqlite;
+pub mod trail;

@@ -12,13 +12,14 @@
 
 mod accounts;
 mod directory;
-mod fault;
+pub(crate) mod fault;
 mod leases;
-mod messages;
+pub(crate) mod messages;
 mod notices;
 mod saved;
-mod schema;
+pub(crate) mod schema;
 mod threads;
+mod values;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::memory::Message;
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Store, StoreError,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -628,8 +629,13 @@ impl Store for SqliteStore {
         self.write_with(durability, "recording a check", Some(lease), act).await
     }
 
-    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {
-        self.read("listing checks", move |connection| accounts::runs(connection, account, most)).await
+    async fn runs_before(
+        &self,
+        account: AccountId,
+        before: Option<RunId>,
+        most: usize,
+    ) -> Result<Vec<(RunId, RunRow)>, StoreError> {
+        self.read("listing checks", move |connection| accounts::runs(connection, account, before, most)).await
     }
 
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {

@@ -88,6 +88,7 @@ async fn it_passes_the_battery() {
     let fresh = async || open(directory.path().join(count.fetch_add(1, Ordering::Relaxed).to_string()));
     battery::battery(&fresh).await;
     battery::saved_accounts(&fresh).await;
+    battery::values(&fresh().await).await;
 }
 
 #[tokio::test]
@@ -95,6 +96,7 @@ async fn what_it_knows_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     battery::survives_reopening(async || open(directory.path().join("state"))).await;
     battery::saved_accounts_survive(async || open(directory.path().join("saved"))).await;
+    battery::values_survive(async || open(directory.path().join("values"))).await;
 }
 
 #[tokio::test]
@@ -210,7 +212,9 @@ async fn a_state_of_the_first_schema_learns_to_remember_what_was_told() {
              ALTER TABLE mailbox DROP COLUMN quiet; ALTER TABLE trouble DROP COLUMN postponed;
              ALTER TABLE trouble DROP COLUMN filter_failures; ALTER TABLE run DROP COLUMN quarantined;
              ALTER TABLE run DROP COLUMN discarded; ALTER TABLE run DROP COLUMN unchecked;
-             ALTER TABLE run DROP COLUMN spam; DROP TABLE saved; DROP TABLE change; ALTER TABLE account DROP COLUMN login;
+             ALTER TABLE run DROP COLUMN spam; DROP TABLE saved; DROP TABLE change;
+             ALTER TABLE account DROP COLUMN reason; ALTER TABLE account DROP COLUMN since;
+             ALTER TABLE run DROP COLUMN reason; DROP TABLE kept; ALTER TABLE account DROP COLUMN login;
              PRAGMA user_version = 1",
         )
         .unwrap();

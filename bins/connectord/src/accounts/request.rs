@@ -56,7 +56,9 @@ async fn act(accounts: &Accounts, who: &str, request: &Value) -> Result<(Vec<Val
             let found = if request["settings"].is_object() {
                 let (settings, _) = settings_from_json(&request["settings"])?;
                 let address = address()?.to_owned();
-                accounts.test_draft(Draft { address, settings, enabled: true, password: password(request)? }).await?
+                accounts
+                    .test_draft(Draft { address, settings, enabled: true, password: password(request)? }, &|_, _, _| {})
+                    .await?
             } else {
                 accounts.test(address()?).await?
             };

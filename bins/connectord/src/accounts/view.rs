@@ -136,7 +136,7 @@ pub(crate) fn trial(trial: &Trial) -> Value {
             let (state, result, cause) = match outcome {
                 TrialOutcome::Ok(result) => ("ok", Some(result.clone()), None),
                 TrialOutcome::Note(result) => ("note", Some(result.clone()), None),
-                TrialOutcome::Failed { cause, text, hint } => {
+                TrialOutcome::Failed { cause, text, hint, .. } => {
                     let cause = json!({"code": cause.code(), "sentence": text, "remedy": hint});
                     ("failed", Some(text.clone()), Some(cause))
                 }

@@ -10,6 +10,7 @@ use tracing_subscriber::layer::Context;
 
 use super::queue::Queue;
 use super::record::Record;
+use super::ring::Ring;
 
 /// Which events are logged.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,13 @@ fn is_of(target: &str, parent: &str) -> bool {
 pub(crate) struct ToQueue {
     filter: Filter,
     queue: Arc<Queue>,
+    /// Where the page reads.
+    ring: Option<Arc<Ring>>,
 }
 
 impl ToQueue {
-    pub(crate) fn new(filter: Filter, queue: Arc<Queue>) -> Self {
-        Self { filter, queue }
+    pub(crate) fn new(filter: Filter, queue: Arc<Queue>, ring: Option<Arc<Ring>>) -> Self {
+        Self { filter, queue, ring }
     }
 }
 
@@ -69,6 +72,9 @@ impl<S: Subscriber> Layer<S> for ToQueue {
         let metadata = event.metadata();
         let mut record = Record::new(*metadata.level(), metadata.target());
         event.record(&mut record);
+        if let Some(ring) = &self.ring {
+            ring.push(&record);
+        }
         self.queue.push(record);
     }
 }

@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Logs what `events` does; returns when all that can be written is written.
 fn logged(settings: &Settings, sink: impl Sink + 'static, patience: Duration, events: impl FnOnce()) {
-    let (subscriber, guard) = build(settings, Box::new(sink), Arc::new(Queue::default()), patience).unwrap();
+    let (subscriber, guard) = build(settings, Box::new(sink), Arc::new(Queue::default()), None, patience).unwrap();
     tracing::subscriber::with_default(subscriber, events);
     drop(guard);
 }
@@ -182,7 +182,8 @@ fn lines_wait_while_syslog_restarts() {
     let path = directory.path().join("log");
     let first = server(&path);
     let (subscriber, guard) =
-        build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), Arc::new(Queue::default()), LONG).unwrap();
+        build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), Arc::new(Queue::default()), None, LONG)
+            .unwrap();
     tracing::subscriber::with_default(subscriber, || {
         info!(target: "connectord", "before");
         assert_eq!(said(&first), "before");
@@ -203,7 +204,8 @@ fn lines_for_an_absent_syslog_are_counted_and_told_when_it_comes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let (subscriber, guard) =
-        build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), Arc::new(Queue::default()), BRIEF).unwrap();
+        build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), Arc::new(Queue::default()), None, BRIEF)
+            .unwrap();
     tracing::subscriber::with_default(subscriber, || {
         for number in 0..100 {
             info!(target: "connectord", number, "lost");
@@ -224,7 +226,8 @@ fn a_syslog_that_does_not_read_holds_nobody_up() {
     let path = directory.path().join("log");
     let server = server(&path);
     let queue = Arc::new(Queue::bounded(50, usize::MAX));
-    let (subscriber, guard) = build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), queue, BRIEF).unwrap();
+    let (subscriber, guard) =
+        build(&Settings::default(), Box::new(syslog::Syslog::new(&path)), queue, None, BRIEF).unwrap();
     let sent = 10_000;
     let began = Instant::now();
     tracing::subscriber::with_default(subscriber, || {
@@ -256,7 +259,7 @@ fn a_syslog_that_does_not_read_holds_nobody_up() {
 fn a_pipe_that_nobody_reads_holds_nobody_up() {
     let (mut reader, blocked) = io::pipe().unwrap();
     let queue = Arc::new(Queue::bounded(100, usize::MAX));
-    let (subscriber, guard) = build(&Settings::default(), Box::new(human(blocked)), queue, BRIEF).unwrap();
+    let (subscriber, guard) = build(&Settings::default(), Box::new(human(blocked)), queue, None, BRIEF).unwrap();
     let began = Instant::now();
     tracing::subscriber::with_default(subscriber, || {
         for number in 0..5000 {

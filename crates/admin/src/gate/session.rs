@@ -205,17 +205,6 @@ impl Gate {
         }))
     }
 
-    /// Forgets sessions that ended, so that those nobody came back to do not stay for ever.
-    async fn tidy(&self, now: At) -> Result<(), KeepError> {
-        for (key, kept) in self.keep.list("session/", 500).await? {
-            let session: Option<Session> = record(Some(kept));
-            if !session.is_some_and(|session| now.since(session.seen) < IDLE && now.since(session.created) < ABSOLUTE) {
-                self.keep.delete(&key).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the session below `key` still lives; does not prolong it.
     pub(crate) async fn lives(&self, key: &str, now: At) -> bool {
         let session: Option<Session> = record(self.keep.get(key).await.unwrap_or(None));
@@ -262,7 +251,7 @@ impl Gate {
     }
 
     async fn open(&self, name: &str, generation: u64, now: At) -> Result<String, SignInError> {
-        self.tidy(now).await?;
+        tidy(self.keep.as_ref(), now).await?;
         let id = fresh().map_err(|e| SignInError::System(e.to_string()))?;
         let session = Session { name: name.to_lowercase(), generation, created: now, seen: now };
         self.keep.put(&format!("session/{}", digest(&id)), value(&session)?).await?;
@@ -293,7 +282,10 @@ impl Gate {
     /// What an invitation is for, without using it up.
     pub(crate) async fn invitation(&self, token: &str, now: At) -> Result<Option<Invitation>, KeepError> {
         let invitation: Option<Invitation> = record(self.keep.get(&format!("start/{}", digest(token))).await?);
-        Ok(invitation.filter(|invitation| invitation.expires > now))
+        let Some(invitation) = invitation.filter(|invitation| invitation.expires > now) else { return Ok(None) };
+        // Of several first links one makes the first administrator; the others, which a log or a file may still hold, make none.
+        let is_late = invitation.name.is_none() && !self.is_new().await?;
+        Ok(Some(invitation).filter(|_| !is_late))
     }
 
     /// Uses an invitation up: makes the person and signs them in. `None` when it was used before.
@@ -376,6 +368,23 @@ impl Gate {
 
 fn person_key(name: &str) -> String {
     format!("person/{}", name.to_lowercase())
+}
+
+/// Forgets sessions that ended, and links whose day is over, so that those nobody came back to do not stay for ever.
+pub(crate) async fn tidy(keep: &dyn Keep, now: At) -> Result<(), KeepError> {
+    for (key, kept) in keep.list("session/", 500).await? {
+        let session: Option<Session> = record(Some(kept));
+        if !session.is_some_and(|session| now.since(session.seen) < IDLE && now.since(session.created) < ABSOLUTE) {
+            keep.delete(&key).await?;
+        }
+    }
+    for (key, kept) in keep.list("start/", 500).await? {
+        let invitation: Option<Invitation> = record(Some(kept));
+        if !invitation.is_some_and(|invitation| invitation.expires > now) {
+            keep.delete(&key).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a one-time link and keeps the digest of its token.

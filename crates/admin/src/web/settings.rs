@@ -106,8 +106,7 @@ pub(crate) async fn make_link(
     let (role, user) = role_of(ask, role, user)?;
     let link = ask.app.gate.invite(Some(name.to_lowercase()), role, user, At::now()).await?;
     note(ask, "person.invite", name, role.word()).await;
-    let base = ask.app.options.public_url.clone().unwrap_or_default();
-    Ok((format!("{}{}", base.trim_end_matches('/'), link.path), link.expires))
+    Ok((format!("{}{}", ask.app.options.base(), link.path), link.expires))
 }
 
 #[derive(Template)]

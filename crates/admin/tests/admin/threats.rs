@@ -225,6 +225,7 @@ async fn guessing_is_slowed_and_tells_nothing_about_names() {
 async fn the_first_link_works_once_and_looking_at_it_does_not_use_it_up() {
     let served = serve_sample(Sample::new(0)).await;
     let link = first_start(served.keep.as_ref()).await.expect("kept").expect("nobody yet");
+    let other = first_start(served.keep.as_ref()).await.expect("kept").expect("nobody yet");
     let mut client = served.nobody();
     for _ in 0..3 {
         assert_eq!(client.get(&link.path).await.status, 200);
@@ -235,6 +236,8 @@ async fn the_first_link_works_once_and_looking_at_it_does_not_use_it_up() {
     assert_eq!(second.get(&link.path).await.status, 404);
     assert_eq!(second.post(&link.path, &[("name", "evil"), ("password", PASSWORD)]).await.status, 404);
     assert!(first_start(served.keep.as_ref()).await.expect("kept").is_none());
+    // One that was never used is in an old log: it makes no second administrator.
+    assert_eq!(second.post(&other.path, &[("name", "evil"), ("password", PASSWORD)]).await.status, 404);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("first-start");
     link.write("http://127.0.0.1:8025", &file).expect("written");

@@ -139,6 +139,10 @@ pub(crate) fn account(section: Section<'_, '_>, local: &Local<'_>, site: &Filter
         section.choice("start", [Start::Everything, Start::FromNowOn]).unwrap_or_default(),
         section.choice("oversize", [Oversize::Park, Oversize::Skip]).unwrap_or_default(),
     );
+    // For people alone, who may write several lines.
+    if section.raw("note").is_some_and(|note| note.get_ref().as_str().is_none()) {
+        section.wrong_type::<()>("note");
+    }
     let ca_file = existing_file(section, "ca_file");
     let (removals_per_session, initial_response) =
         (section.integer("removals_per_session"), section.flag("initial_response"));

@@ -62,7 +62,7 @@ impl Kept {
         most: Duration,
     ) -> Wake {
         let mut stop = stop.clone();
-        site.observer.progress(job.address(), Progress::Listening);
+        site.tell(job.address(), Progress::Listening);
         let listening = self.listen(asked, most);
         tokio::select! {
             biased;

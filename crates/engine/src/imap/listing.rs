@@ -12,7 +12,7 @@ use tracing::warn;
 use super::calm::MANY_NEW;
 use super::wants::Wants;
 use super::{ImapRun, chunks, name, reference};
-use crate::mailbox::{Prints, Wanted, newest_first, skip, too_large};
+use crate::mailbox::{Prints, SKIPPED_AT_ONCE, Wanted, newest_first, skip, too_large};
 use crate::pipeline::name_of;
 use crate::run::Run;
 use crate::skim::{Glance, Seen};
@@ -314,11 +314,16 @@ impl ImapRun<'_> {
             return Ok(());
         }
         if run.job.account.oversize == Oversize::Skip {
-            let skipped = large.into_iter().filter_map(|(uid, _)| {
-                let wanted = work.wanted.remove(uid)?;
-                Some((Key::Uid(uid.number()), wanted.generation))
-            });
-            return skip(run, mailbox.id, &skipped.collect::<Vec<_>>()).await;
+            for some in large.chunks(SKIPPED_AT_ONCE) {
+                let mut skipped = Vec::with_capacity(some.len());
+                for (uid, size) in some {
+                    if let Some(wanted) = work.wanted.remove(*uid) {
+                        skipped.push((reference(mailbox, *uid, wanted.generation), name(*uid), *size));
+                    }
+                }
+                skip(run, mailbox.id, &skipped).await?;
+            }
+            return Ok(());
         }
         // A person who decides about them sees from whom they are.
         let uids: UidSet = large.iter().map(|(uid, _)| *uid).collect();

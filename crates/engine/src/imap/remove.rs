@@ -110,6 +110,7 @@ impl ImapRun<'_> {
         match removed {
             Removed::Done => {
                 run.tally.removed(run, uids.len() as u64);
+                run.take_down_removed(mailbox, &names);
                 discarded(run, mailbox, &names);
                 return Ok(());
             }

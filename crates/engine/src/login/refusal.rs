@@ -4,6 +4,7 @@ use std::time::Duration;
 use connectord_store::Hold;
 use connectord_wire::Blame;
 
+use crate::reason::APP_PASSWORD;
 use crate::trouble::{Cause, Exit, Scope, Trouble, Wait, suggested_pause};
 
 /// Why a server did not let us in.
@@ -111,9 +112,8 @@ impl LoginRefusal {
 
     pub(crate) fn hint(&self) -> Option<String> {
         let lower = self.text.to_ascii_lowercase();
-        let app_password = ["app password", "application-specific", "app-specific", "invalidsecondfactor"];
         match self.kind {
-            Kind::Credentials if app_password.iter().any(|words| lower.contains(words)) => {
+            Kind::Credentials if APP_PASSWORD.iter().any(|words| lower.contains(words)) => {
                 Some("the provider wants an app password here, not the password of the mailbox".into())
             }
             // GMX and web.de refuse the right password until POP3 and IMAP are switched on, and again after long disuse (2017).

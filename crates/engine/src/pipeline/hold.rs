@@ -5,7 +5,7 @@ use connectord_delivery::Recipient;
 use connectord_filter::{Held, HeldFor, Quarantine, QuarantineError};
 use connectord_mail::UnixTime;
 
-use connectord_store::{DeliveryRow, PutOff, PutOffBy, Settle, Settled, Step};
+use connectord_store::{DeliveryRow, PutOff, PutOffBy, Settle, Settled, Step, What};
 
 use super::fate::{DISCARD, Fate, QUARANTINE};
 use super::incoming::Incoming;
@@ -40,6 +40,7 @@ impl Pipeline<'_> {
         let (print, size, now) = (Some(message.fingerprint), message.size_octets, run.site.clock.now());
         run.site.store.park(run.lease, message.message, &message.name, print, size, reason, now).await?;
         run.tally.parked(run, reason);
+        run.take_down(message.message, &[(What::Parked, "", reason)]);
         Ok(())
     }
 
@@ -72,6 +73,7 @@ impl Pipeline<'_> {
             run.tally.deferred(run);
             let to = self.open(&run.known_deliveries(message.message));
             self.say(message, &to, ("deferred", "4.7.1"), "filters");
+            run.take_down(message.message, &[(What::Deferred, "", &message.verdict)]);
         }
         Ok(())
     }
@@ -94,6 +96,7 @@ impl Pipeline<'_> {
         for (message, told) in discarded.iter().zip(&told) {
             run.tally.discarded(run);
             self.say(message, told, ("discarded", "2.0.0"), "discard");
+            run.take_down(message.message, &[(What::Discarded, "", &message.verdict)]);
         }
         self.finished(discarded, &known, &[], &[]);
         Ok(())
@@ -233,14 +236,19 @@ impl Pipeline<'_> {
         let run = self.run;
         for (index, message) in held.iter().enumerate() {
             let mut told = false;
+            let mut steps = Vec::new();
             for (owner, settle) in owners.iter().zip(settled).filter(|(owner, _)| owner.index == index) {
                 told = true;
-                let (outcome, detail) = match &settle.settled {
-                    Settled::Deferred { reason, .. } => (("deferred", "4.3.0"), reason.as_str()),
-                    _ => (("quarantined", "2.0.0"), message.verdict.as_str()),
+                let (outcome, detail, what) = match &settle.settled {
+                    Settled::Deferred { reason, .. } => (("deferred", "4.3.0"), reason.as_str(), What::Deferred),
+                    _ => (("quarantined", "2.0.0"), message.verdict.as_str(), What::Quarantined),
                 };
+                steps.push((what, owner.recipient.user.as_str(), detail));
                 let outcome = (outcome.0, outcome.1.to_owned());
                 self.write_line(message, &owner.recipient, "quarantine", outcome, 1, detail);
+            }
+            if told {
+                run.take_down(message.message, &steps);
             }
             match (told, failed[index]) {
                 (true, false) => run.tally.quarantined(run),

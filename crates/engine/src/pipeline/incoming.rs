@@ -71,8 +71,11 @@ impl Incoming {
             key: &key.octets(),
             generation,
         };
+        let message = MessageRef { mailbox: mailbox.id, key, generation };
+        let (id, name) = (DeliveryId::new(identity), name_of(header, on_server));
+        run.take_down_retrieved(message, id, header, &name, collected.size_octets);
         Self {
-            message: MessageRef { mailbox: mailbox.id, key, generation },
+            message,
             mailbox: mailbox.name.clone(),
             attempt,
             anyway,
@@ -81,9 +84,9 @@ impl Incoming {
             fingerprint: collected.seen.fingerprint,
             arrived_at: arrived_at.or(envelope.received_at),
             reverse_path: envelope.reverse_path,
-            name: name_of(header, on_server),
+            name,
             loops: connectord_mail::loops(header, run.job.address()),
-            id: DeliveryId::new(identity),
+            id,
             size_octets: collected.size_octets,
             body: Some(collected.body),
             front: Bytes::new(),

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use connectord_delivery::{Failure, FailureKind, Note, Outcome, Recipient};
-use connectord_store::{Begin, DeliveryRow, Settle, Settled, Step};
+use connectord_store::{Begin, DeliveryRow, Settle, Settled, Step, What};
 
 use super::Pipeline;
+use super::fate::Fate;
 use super::incoming::Incoming;
 use crate::log::MessageLine;
 use crate::trouble::{MAX_ATTEMPTS, after_delivery, after_doubt, stops_the_run};
@@ -166,7 +167,33 @@ impl Pipeline<'_> {
         };
         self.write_line(message, recipient, &run.job.delivery.describe(), (status, dsn), *attempt, detail);
         if status == "delivered" {
-            run.site.observer.progress(run.job.address(), Progress::Delivered);
+            run.tell(Progress::Delivered);
+        }
+    }
+
+    /// What became of each message for all its recipients.
+    pub(super) fn take_down(&self, sending: &[Incoming], owners: &[Owner], outcomes: &[Outcome], settled: &[Settle]) {
+        let run = self.run;
+        for (index, message) in sending.iter().enumerate() {
+            let mut steps = Vec::with_capacity(run.job.recipients.len());
+            let told = owners.iter().zip(outcomes).zip(settled).filter(|((owner, _), _)| owner.index == index);
+            for ((owner, outcome), settle) in told {
+                let user = owner.recipient.user.as_str();
+                if owner.attempt > 1 && !matches!(outcome, Outcome::Failed(_)) {
+                    steps.push((What::Repeated, user, ""));
+                }
+                let is_notice = matches!(message.fate, Fate::Tell(_));
+                steps.push(match (outcome, &settle.settled) {
+                    (Outcome::Delivered { detail }, _) if is_notice => (What::Notice, user, detail.as_str()),
+                    (Outcome::Delivered { detail }, _) => (What::Delivered, user, detail.as_str()),
+                    (_, Settled::Parked { reason } | Settled::Doubtful { reason }) => (What::Parked, user, reason),
+                    (Outcome::Failed(failure) | Outcome::Unknown(failure), _) => (What::Deferred, user, &failure.text),
+                    _ => (What::Deferred, user, ""),
+                });
+            }
+            if !steps.is_empty() {
+                run.take_down(message.message, &steps);
+            }
         }
     }
 

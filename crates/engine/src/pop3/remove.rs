@@ -67,6 +67,7 @@ impl Pop3Run<'_> {
         let confirmed = self.quit(driver).await;
         if matches!(confirmed, Ok(true)) {
             run.tally.removed(run, marked.len() as u64);
+            run.take_down_removed(mailbox, &marked);
             discarded(run, mailbox, &marked);
             return Ok(marked.len() as u64);
         }

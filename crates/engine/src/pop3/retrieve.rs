@@ -4,12 +4,12 @@ use std::collections::{HashMap, VecDeque};
 
 use connectord_account::{Decision, Entry, Key, Oversize, Verify};
 use connectord_pop3::{Event, MessageNumber, Retrieval};
-use connectord_store::MailboxRow;
+use connectord_store::{MailboxRow, MessageRef};
 use tracing::warn;
 
 use super::known::{Content, Known, is_same};
 use super::{Candidate, Connection, Due, Pop3Run};
-use crate::mailbox::{Failed, Wanted, skip, too_large};
+use crate::mailbox::{Failed, SKIPPED_AT_ONCE, Wanted, skip, too_large};
 use crate::pipeline::Incoming;
 use crate::spool::{Collected, Collector};
 use crate::trouble::RunError;
@@ -37,7 +37,7 @@ impl Pop3Run<'_> {
         let run = self.run;
         let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
         let mut waiting: VecDeque<&Candidate> = VecDeque::new();
-        let mut skipped = Vec::new();
+        let mut skipped: Vec<(MessageRef, &Candidate, u64)> = Vec::new();
         for candidate in candidates {
             match (candidate.message(mailbox), candidate.size_octets) {
                 (Some(message), Some(size)) if size > limit && !candidate.wanted.known => {
@@ -47,13 +47,17 @@ impl Pop3Run<'_> {
                             let (name, print) = self.recognisable(driver, candidate).await?;
                             too_large(run, message, &name, print, size).await?;
                         }
-                        Oversize::Skip => skipped.push((message.key, message.generation)),
+                        Oversize::Skip => skipped.push((message, candidate, size)),
                     }
                 }
                 _ => waiting.push_back(candidate),
             }
         }
-        skip(run, mailbox.id, &skipped).await?;
+        for some in skipped.chunks(SKIPPED_AT_ONCE) {
+            let some: Vec<_> =
+                some.iter().map(|(message, candidate, size)| (*message, candidate.name(), *size)).collect();
+            skip(run, mailbox.id, &some).await?;
+        }
         waiting.iter().for_each(|candidate| driver.machine().retr(candidate.number));
         let mut retrieved = Retrieved { all_came: true, ..Retrieved::default() };
         let mut collector: Option<Collector> = None;

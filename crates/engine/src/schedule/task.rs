@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use connectord_account::Check;
 use connectord_store::{Health, Hold};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, info};
 
+use super::asks::Asks;
 use super::places::Turn;
 use super::{Common, Host};
 use crate::host::{Met, Try};
 use crate::imap::{Kept, Wake};
-use crate::run::{Mode, run_keeping, stopped};
-use crate::{Cause, Job, Report, Scope, site};
+use crate::run::{Mode, regular, run_keeping, stopped};
+use crate::{Activity, Cause, Job, Report, Scope, site};
 
 /// While a login is held, how often it is looked whether the credential has changed.
 const WATCH_CREDENTIAL: Duration = Duration::from_secs(60);
@@ -49,6 +50,9 @@ const WHILE_LISTENING: Duration = Duration::from_secs(300);
 /// Among so much time for each account the second checks after a start are spread, but at most among their interval.
 const SPREAD: Duration = Duration::from_millis(10);
 
+/// Longer waits are for ever.
+const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 86_400);
+
 /// After a check panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(300);
 
@@ -57,7 +61,7 @@ pub(super) struct Task {
     pub(super) common: Arc<Common>,
     pub(super) job: Arc<Job>,
     pub(super) host: Arc<Host>,
-    pub(super) asked: Arc<Notify>,
+    pub(super) asks: Arc<Asks>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -90,6 +94,7 @@ impl Task {
             }
         }
         self.host.ledger.forget(self.job.address());
+        self.common.site.board.forget(self.job.address());
     }
 
     /// A stop cuts waits short; a check in progress hears of it itself and ends in order.
@@ -102,6 +107,7 @@ impl Task {
         let (mut wait, mut met) = self.wait_after_start(start).await;
         let mut first = true;
         loop {
+            self.rests(kept.is_some(), wait);
             let by_hand = match self.wait_for_turn(wait, met, &mut releases, &mut kept).await {
                 Wanted::Due => false,
                 Wanted::Asked => true,
@@ -113,7 +119,14 @@ impl Task {
                 wait = quiet.min(LOOK_AT_QUIET);
                 continue;
             }
-            let Some(turn) = self.turn(kept.is_some()).await else { return };
+            let turn = match self.queue(kept.is_some()).await {
+                Queued::Turn(turn) => turn,
+                Queued::Cut => {
+                    wait = self.wait_after_cut();
+                    continue;
+                }
+                Queued::Stopped => return,
+            };
             // Somebody who gets in while this check fails releases this account too.
             releases.mark_unchanged();
             let report = self.check(by_hand, turn, &mut kept).await;
@@ -123,7 +136,7 @@ impl Task {
             met = met_host(&report);
             self.host.ledger.met(self.job.address(), met, site.clock.now());
             self.keep_listening(&mut kept, &mut listening);
-            wait = self.wait_after(&report);
+            wait = if self.asks.is_cut() { self.wait_after_cut() } else { self.wait_after(&report) };
             if std::mem::take(&mut first) && wait < LONGEST_HOLD {
                 // All begin at once; from their second check on they are spread.
                 let many = SPREAD.saturating_mul(self.common.accounts.load(Ordering::Relaxed));
@@ -138,12 +151,60 @@ impl Task {
     /// On the heap, and gone afterwards: a check needs some 20 KiB, and an account waits nearly all the time.
     async fn check(&self, by_hand: bool, turn: Turn, kept: &mut Option<Kept>) -> Report {
         let mode = Mode { by_hand, dry_run: false };
+        let (cut, told) = watch::channel(false);
         let never = Box::pin(self.common.connecting.step_aside(turn.place()));
-        let check = Box::pin(run_keeping(&self.common.site, &self.job, mode, self.stop.clone(), turn, Some(kept)));
+        let mut check = Box::pin(run_keeping(&self.common.site, &self.job, mode, told, turn, Some(kept)));
+        let mut stop = self.stop.clone();
         tokio::select! {
-            report = check => report,
+            biased;
+            () = stopped(&mut stop) => {}
+            () = self.asks.cut_off() => {}
+            report = &mut check => return report,
             never = never => match never {},
         }
+        // It ends in order.
+        cut.send_replace(true);
+        check.await
+    }
+
+    /// Shows that the account waits, for so long at most.
+    fn rests(&self, listens: bool, wait: Duration) {
+        let now = self.common.site.clock.now();
+        let activity = if listens { Activity::Listening } else { Activity::Idle };
+        let next = (wait <= LONGEST_SLEEP).then(|| now.plus(wait));
+        self.common.site.board.does(self.job.address(), activity, now, next);
+    }
+
+    /// Waits for its turn. Who was asked together with many others, and has to connect, waits for them first.
+    async fn queue(&self, connected: bool) -> Queued {
+        self.asks.begin();
+        let Common { site, .. } = &*self.common;
+        site.board.does(self.job.address(), Activity::Queued, site.clock.now(), None);
+        let later = if connected { Duration::ZERO } else { self.asks.later() };
+        let mut stop = self.stop.clone();
+        let turn = async {
+            if !later.is_zero() {
+                tokio::select! {
+                    () = stopped(&mut stop) => return None,
+                    () = tokio::time::sleep(later) => {}
+                }
+            }
+            self.turn(connected).await
+        };
+        tokio::select! {
+            biased;
+            () = self.asks.cut_off() => Queued::Cut,
+            turn = turn => turn.map_or(Queued::Stopped, Queued::Turn),
+        }
+    }
+
+    /// A person did not want the check: it is not made up for.
+    fn wait_after_cut(&self) -> Duration {
+        let wait = match self.job.account.check {
+            Check::Never => return Duration::MAX,
+            check => regular(check),
+        };
+        wait.saturating_add(wait.mul_f64(self.jitter() * site::random_share()))
     }
 
     /// A connection may listen only as long as it has one of its host's places for that.
@@ -238,7 +299,7 @@ impl Task {
     ) -> Wanted {
         let mut wait = wait;
         if let Some(connection) = kept {
-            match connection.wait(&self.common.site, &self.job, &self.asked, &self.stop, wait).await {
+            match connection.wait(&self.common.site, &self.job, &self.asks.check, &self.stop, wait).await {
                 Wake::Changed | Wake::Poll => return Wanted::Due,
                 Wake::Asked => return Wanted::Asked,
                 Wake::Stopped => return Wanted::Stopped,
@@ -253,7 +314,7 @@ impl Task {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Wanted::Stopped,
-            () = self.asked.notified() => Wanted::Asked,
+            () = self.asks.check.notified() => Wanted::Asked,
             () = self.due(wait, met, releases) => Wanted::Due,
         }
     }
@@ -342,10 +403,17 @@ fn met_host(report: &Report) -> Met {
 
 async fn sleep(wait: Duration) {
     // Longer sleeps than the timer takes are for ever.
-    if wait > Duration::from_secs(365 * 86_400) {
+    if wait > LONGEST_SLEEP {
         return std::future::pending().await;
     }
     tokio::time::sleep(wait).await;
+}
+
+/// How the wait for a turn ends.
+enum Queued {
+    Turn(Turn),
+    Cut,
+    Stopped,
 }
 
 enum Wanted {

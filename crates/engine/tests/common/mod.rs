@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_engine::{Board, Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
 use connectord_filter::Policy;
 use connectord_mail::{Relays, UnixTime};
 use connectord_net::{Connector, Route};
@@ -117,6 +117,8 @@ impl Installation {
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
             filters: Filters::none(),
+            board: Board::default(),
+            trail: Arc::new(connectord_store::NoTrail),
         };
         Self { directory, store, site: Arc::new(site), ahead, stop: watch::channel(false).0 }
     }
@@ -133,6 +135,8 @@ impl Installation {
             users: Arc::new(Everybody),
             observer,
             filters: Filters::none(),
+            board: Board::default(),
+            trail: Arc::new(connectord_store::NoTrail),
         })
     }
 

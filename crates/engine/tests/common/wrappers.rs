@@ -14,7 +14,7 @@ use connectord_engine::{Observer, Progress};
 use connectord_mail::{Fingerprint, UnixTime};
 use connectord_store::{
     AccountId, AccountRow, Begin, DeliveryRow, Health, Lease, MailboxId, MailboxRow, Mark, MessageName, MessageRef,
-    ParkedRow, PutOff, RunRow, Settle, Store, StoreError,
+    ParkedRow, PutOff, RunId, RunRow, Settle, Store, StoreError,
 };
 use tokio::sync::{Notify, watch};
 
@@ -212,8 +212,13 @@ impl Store for FailingStore {
     async fn record_run(&self, lease: &Lease, run: &RunRow) -> Result<(), StoreError> {
         call!(self, self.inner.record_run(lease, run))
     }
-    async fn runs(&self, account: AccountId, most: usize) -> Result<Vec<RunRow>, StoreError> {
-        call!(self, self.inner.runs(account, most))
+    async fn runs_before(
+        &self,
+        account: AccountId,
+        before: Option<RunId>,
+        most: usize,
+    ) -> Result<Vec<(RunId, RunRow)>, StoreError> {
+        call!(self, self.inner.runs_before(account, before, most))
     }
     async fn tick(&self, now: UnixTime) -> Result<Option<UnixTime>, StoreError> {
         call!(self, self.inner.tick(now))

@@ -12,7 +12,7 @@ use connectord_account::{Account, Protocol};
 use connectord_deliveries::maildir::simdisk::SimDisk;
 use connectord_deliveries::maildir::{Maildir, Options};
 use connectord_delivery::{Delivery, Failure, Presence, Recipient};
-use connectord_engine::{Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
+use connectord_engine::{Board, Clock, Filters, Job, Logins, Mode, Observer, Quiet, Report, Site, Spool, Users, run};
 use connectord_filter::Policy;
 use connectord_mail::{Relays, UnixTime};
 use connectord_net::{Connector, Route};
@@ -62,6 +62,8 @@ impl Light {
             users: Arc::new(Everybody),
             observer,
             filters: Filters::none(),
+            board: Board::default(),
+            trail: Arc::new(connectord_store::NoTrail),
         };
         Self { store, disk, site: Arc::new(site), ahead, stop: watch::channel(false).0 }
     }
@@ -78,6 +80,8 @@ impl Light {
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
             filters: self.site.filters.clone(),
+            board: Board::default(),
+            trail: Arc::new(connectord_store::NoTrail),
         })
     }
 

@@ -2,8 +2,8 @@ use connectord_account::Key;
 use connectord_mail::UnixTime;
 use connectord_store::memory::Message;
 use connectord_store::{
-    Absence, AccountId, AccountRow, Health, Hold, MailboxId, MailboxRow, MessageRef, ParkedRow, Quiet, RunRow,
-    StoreError,
+    Absence, AccountId, AccountRow, Health, Hold, MailboxId, MailboxRow, MessageRef, ParkedRow, Quiet, Reason, RunId,
+    RunRow, StoreError,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::messages;
 
 const ACCOUNT: &str = "SELECT id, address, retired_at, failures, login_refusals, last_ok, last_check, next_check, hold,
-    error, refused_credential, clock_jump, silences, login FROM account";
+    error, refused_credential, clock_jump, silences, reason, since, login FROM account";
 
 const MAILBOX: &str = "SELECT id, account, name, uid_validity, uid_next, first_listed, last_listed, absence_times,
     absence_since, continues, keys_recur, quiet FROM mailbox";
@@ -63,7 +63,8 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
     connection
         .prepare_cached(
             "UPDATE account SET failures = ?2, login_refusals = ?3, last_ok = ?4, last_check = ?5, next_check = ?6,
-             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11, login = ?12
+             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11, reason = ?12, since = ?13,
+             login = ?14
              WHERE id = ?1",
         )?
         .execute(params![
@@ -78,6 +79,8 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
             health.refused_credential,
             time(health.clock_jump),
             health.silences,
+            health.reason.as_ref().map(Reason::to_text),
+            time(health.since),
             health.login,
         ])?;
     Ok(())
@@ -197,8 +200,8 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
     connection
         .prepare_cached(
             "INSERT INTO run (account, started, duration_ms, listed, retrieved, octets, delivered, deferred, parked,
-             removed, error, repeated, quarantined, discarded, unchecked, spam)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             removed, error, repeated, quarantined, discarded, unchecked, spam, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             account.0,
@@ -217,6 +220,7 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
             number(run.discarded),
             number(run.unchecked),
             number(run.spam),
+            run.reason.as_ref().map(Reason::to_text),
         ])?;
     connection
         .prepare_cached(
@@ -227,14 +231,21 @@ pub(super) fn record_run(connection: &Connection, account: AccountId, run: &RunR
     Ok(())
 }
 
-pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> Result<Vec<RunRow>, Fault> {
+pub(super) fn runs(
+    connection: &Connection,
+    account: AccountId,
+    before: Option<RunId>,
+    most: usize,
+) -> Result<Vec<(RunId, RunRow)>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT started, duration_ms, listed, retrieved, octets, delivered, deferred, parked, removed, error,
-         repeated, quarantined, discarded, unchecked, spam FROM run WHERE account = ?1 ORDER BY id DESC LIMIT ?2",
+         repeated, quarantined, discarded, unchecked, spam, reason, id
+         FROM run WHERE account = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
     )?;
-    let rows = statement.query_map([account.0, i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+    let (before, most) = (before.map_or(i64::MAX, |before| before.0), i64::try_from(most).unwrap_or(i64::MAX));
+    let rows = statement.query_map([account.0, before, most], |row| {
         let number = |at: usize| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
-        Ok(RunRow {
+        let run = RunRow {
             started: UnixTime(row.get(0)?),
             duration_ms: number(1)?,
             listed: number(2)?,
@@ -250,7 +261,9 @@ pub(super) fn runs(connection: &Connection, account: AccountId, most: usize) -> 
             discarded: number(12)?,
             unchecked: number(13)?,
             spam: number(14)?,
-        })
+            reason: row.get::<_, Option<String>>(15)?.as_deref().map(Reason::parse),
+        };
+        Ok((RunId(row.get(16)?), run))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -354,6 +367,8 @@ fn account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
             refused_credential: row.get(10)?,
             clock_jump: time(11)?,
             silences: row.get(12)?,
+            reason: row.get::<_, Option<String>>(13)?.as_deref().map(Reason::parse),
+            since: time(14)?,
             login: row.get("login")?,
         },
     })

@@ -3,7 +3,7 @@ use rusqlite::ErrorCode;
 
 /// What a job on a connection can end with, before it is said during what.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// SQLite's answer.
     Sql(rusqlite::Error),
     /// Ours.
@@ -24,7 +24,7 @@ impl From<StoreError> for Fault {
 
 impl Fault {
     /// In the words of the contract.
-    pub(super) fn during(self, during: &'static str) -> StoreError {
+    pub(crate) fn during(self, during: &'static str) -> StoreError {
         let error = match self {
             Self::Store(error) => return error,
             Self::Sql(error) => error,

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 /// A key in a column: a UID is an integer, a digest 16 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SqlKey(pub(super) Key);
+pub(crate) struct SqlKey(pub(crate) Key);
 
 impl ToSql for SqlKey {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

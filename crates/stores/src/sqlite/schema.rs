@@ -88,6 +88,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE run ADD COLUMN spam INTEGER NOT NULL DEFAULT 0;
     ",
     super::saved::SCHEMA,
+    // Why an account is not well, as values.
+    "
+    ALTER TABLE account ADD COLUMN reason TEXT;
+    ALTER TABLE account ADD COLUMN since INTEGER;
+    ALTER TABLE run ADD COLUMN reason TEXT;
+    ",
+    super::values::SCHEMA,
     // What logins taught about the account's server.
     "
     ALTER TABLE account ADD COLUMN login TEXT;
@@ -95,7 +102,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.
-pub(super) fn make_file(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_file(path: &Path) -> Result<(), StoreError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::Failed {
@@ -197,8 +204,8 @@ mod tests {
         let row = &rows[0];
         assert_eq!((row.attempts, row.anyway, row.postponed, row.filter_failures), (3, true, 0, 0));
         assert_eq!((row.reason.as_str(), row.name.subject.as_str()), ("no", "Hi"));
-        let runs = super::super::accounts::runs(&connection, connectord_store::AccountId(1), 5).unwrap();
-        let run = &runs[0];
+        let runs = super::super::accounts::runs(&connection, connectord_store::AccountId(1), None, 5).unwrap();
+        let run = &runs[0].1;
         assert_eq!(
             (run.removed, run.repeated, run.quarantined, run.discarded, run.unchecked, run.spam),
             (9, 10, 0, 0, 0, 0)
