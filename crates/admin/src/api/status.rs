@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
-use crate::backend::{FieldProblem, Overview, PartState, Refusal};
+use crate::backend::{FieldProblem, Health, Overview, PartState, Refusal};
 use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
