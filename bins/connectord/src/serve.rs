@@ -144,7 +144,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
             Err(_) => warn!(name, "did not end in time"),
         }
     }
-    parts.store.close().await;
+    parts.close().await;
     info!("stopped");
     Ok(Exit::Ok)
 }
@@ -231,6 +231,9 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, in_force: &InFo
             parts.replace_filters(&config, chain);
             in_force.put(parts, next);
             scheduler.set_limits(limits(&config));
+            if let (Some(trail), Some(keep)) = (&parts.trail, config.trail.keep_for) {
+                trail.set_keep(keep);
+            }
             let quiet = config.schedule.quiet.map(|quiet| (quiet.from_minute, quiet.to_minute));
             scheduler.set_quiet_hours(quiet, minute_of_day);
             warn_of_few_files(&parts.known);
