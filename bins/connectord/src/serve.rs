@@ -67,7 +67,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let made = Made {
         accounts: Arc::clone(&accounts),
         quarantine: parts.quarantine.clone(),
-        trail: None,
+        trail: parts.trail.clone().map(|trail| trail as Arc<dyn connectord_store::Trail>),
         witness,
         ring,
         file: path.clone().unwrap_or_else(|| PathBuf::from(setup::DEFAULT_CONFIG)),
