@@ -66,6 +66,8 @@ impl Retrieval {
             logins: Logins::default(),
             users: Arc::new(Everybody),
             observer: Arc::new(Quiet),
+            board: Board::default(),
+            trail: Arc::new(connectord_store::NoTrail),
             filters: Filters::new(Chain { filters: filters.to_vec() }, None),
         };
         let job = self.job(protocol, delivery);

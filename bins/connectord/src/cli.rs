@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::logging::Colour;
 
@@ -50,6 +51,16 @@ pub(crate) enum Command {
     State(State),
     /// Show the whole thing on this machine, with sample servers and sample mail
     Demo(Demo),
+    /// Print what a shell needs to complete the command line
+    Completion {
+        /// bash, zsh or fish
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a directory
+    Man {
+        /// It is made if it is missing
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ use crate::accounts::Accounts;
 use crate::cli::Fetch;
 use crate::error::Error;
 use crate::fetch::{chosen, run_all};
-use crate::{accounts, parked, quarantine, say, state};
+use crate::{accounts, parked, quarantine, relays, say, state};
 
 /// Longest request, in octets.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -156,6 +156,11 @@ impl Control {
         let _ = say(&mut write, &last).await;
     }
 
+    /// The configuration as it was read last.
+    fn config_in_force(&self) -> Config {
+        self.accounts.as_ref().map_or_else(|| self.config.clone(), |accounts| accounts.known.borrow().config.clone())
+    }
+
     async fn answer(&self, request: &Value, who: &str, write: &mut OwnedWriteHalf) -> Result<Exit, String> {
         match request["do"].as_str().unwrap_or_default() {
             "fetch" => self.fetch(request, write).await,
@@ -175,7 +180,7 @@ impl Control {
                 let desk = quarantine::Desk {
                     quarantine: self.quarantine.as_ref(),
                     jobs: &jobs,
-                    teacher: teacher(&self.config),
+                    teacher: teacher(&self.config_in_force()),
                     now: self.site.clock.now(),
                     machine: self.site.hostname.clone(),
                 };
@@ -183,6 +188,12 @@ impl Control {
                 for row in &answer.rows {
                     say(write, row).await.map_err(|error| error.to_string())?;
                 }
+                Ok(answer.exit)
+            }
+            "relays" => {
+                let jobs = self.jobs.borrow().clone();
+                let answer = relays::answer(&self.site.connector, &jobs, request).await?;
+                say(write, &answer.row).await.map_err(|error| error.to_string())?;
                 Ok(answer.exit)
             }
             "backup" => {
@@ -216,7 +227,7 @@ impl Control {
         let mut feed = self.feed.0.subscribe();
         let (ended, mut end) = mpsc::channel(1);
         let running = async {
-            let reports = run_all(Arc::clone(&self.site), jobs, &self.config, mode).await;
+            let reports = run_all(Arc::clone(&self.site), jobs, &self.config_in_force(), mode).await;
             // The receiver lives as long as this function.
             let _ = ended.send(reports).await;
         };

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use connectord::figures::{count, counted, duration};
+use connectord::look::{Look, width};
 use connectord_config::Config;
 use connectord_config::build::limits;
 use connectord_engine::{Exit, Mode, Observer, Progress, Scheduler};
@@ -29,8 +31,7 @@ use crate::control::{self, Control};
 use crate::error::Error;
 use crate::fetch::{Shown, run_all};
 use crate::logging::{Colour, Inert};
-use crate::progress::figures::{count, counted, duration};
-use crate::progress::{Bars, Look, closing_table, width};
+use crate::progress::{Bars, closing_table};
 use crate::{serve, setup};
 
 /// Between two messages that arrive.

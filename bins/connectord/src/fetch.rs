@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectord::look::{Look, width};
 use connectord_config::Config;
 use connectord_config::build::{limits, state_directory};
 use connectord_engine::{Exit, Job, Mode, Observer, Quiet, Report, RunError, Site, run};
@@ -18,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use crate::cli::Fetch;
 use crate::error::Error;
 use crate::logging::{Colour, Guard, Target};
-use crate::progress::{self, Bars, Look};
+use crate::progress::{self, Bars};
 use crate::{control, logging, one, process, say, serve, setup};
 
 /// Longest that notices may keep the command from ending.
@@ -179,7 +180,7 @@ pub(crate) fn show(options: &Fetch, reports: &[(String, Report)], colour: Colour
     } else if !options.quiet {
         let out = std::io::stdout();
         let look = Look::of(&out, colour);
-        say::out_as_is(&progress::closing_table(reports, progress::width(&out).unwrap_or(usize::MAX), look));
+        say::out_as_is(&progress::closing_table(reports, width(&out).unwrap_or(usize::MAX), look));
     }
     reports.iter().fold(Exit::Ok, |exit, (_, report)| exit.worst(report.exit()))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connectord::figures::octets;
 use connectord_config::Config;
 use connectord_config::build::{Builder, quarantine_directory};
 use connectord_engine::Exit;
@@ -13,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::progress::figures::octets;
 use crate::say;
 
 /// How long a filter has to be probed.

@@ -2,5 +2,9 @@
 //!
 //! No library for others: what connectord does is in the crates beside it.
 
+pub mod figures;
+pub mod look;
+pub mod manual;
 pub mod password;
 pub mod say;
+pub mod table;

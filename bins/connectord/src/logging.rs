@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use connectord::look::Colour;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -50,31 +51,6 @@ pub(crate) enum Target {
     Syslog,
     /// The systemd journal, with fields.
     Journald,
-}
-
-/// Whether to use colour. Only standard error ever has any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Colour {
-    /// On a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
-    #[default]
-    Auto,
-    /// Yes.
-    Always,
-    /// No.
-    Never,
-}
-
-impl Colour {
-    /// Whether to colour what goes to `out`.
-    pub(crate) fn on(self, out: &impl io::IsTerminal) -> bool {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        match self {
-            Self::Auto => out.is_terminal() && !unwanted && !dumb,
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
 }
 
 /// What is logged, and where to.

@@ -24,13 +24,14 @@ mod state;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use connectord::{password, say};
+use clap::{CommandFactory, Parser};
+use connectord::{manual, password, say};
 use connectord_engine::Exit;
 
 use crate::cli::{Command, Options};
 
 fn main() -> ExitCode {
+    manual::complete(Options::command);
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
@@ -69,5 +70,15 @@ async fn run(options: Options) -> Result<Exit, error::Error> {
         Command::Relays(options) => relays::relays(config, options).await,
         Command::State(state) => state::state(config, state).await,
         Command::Demo(demo) => demo::demo(demo).await,
+        Command::Completion { shell } => {
+            let script = manual::completion(shell, "connectord");
+            say::out_as_is(&script.map_err(error::Error::io("no script can be written"))?);
+            Ok(Exit::Ok)
+        }
+        Command::Man { directory } => {
+            let name = format!("cannot write manual pages to {}", directory.display());
+            manual::pages(Options::command(), &directory).map_err(error::Error::io(name))?;
+            Ok(Exit::Ok)
+        }
     }
 }

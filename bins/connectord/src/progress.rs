@@ -4,7 +4,6 @@
 //! second and draws. A terminal that is stopped (Ctrl-S) stops the drawing and nothing else.
 
 mod board;
-pub(crate) mod figures;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -13,12 +12,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use connectord::look::{Look, Size, is_dumb, size};
 use connectord_engine::{Observer, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::board::Board;
-use crate::logging::Colour;
-
 pub(crate) use self::table::closing_table;
 
 /// Between two looks at the numbers.
@@ -26,60 +24,6 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// How long the end waits for a terminal that does not take what is drawn.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// How text may look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// With colour.
-    pub(crate) colour: bool,
-    /// With marks outside of ASCII.
-    pub(crate) utf8: bool,
-}
-
-impl Look {
-    /// What `out` can show: colour as asked for, marks by the locale (`LC_ALL`, `LC_CTYPE`, `LANG`).
-    pub(crate) fn of(out: &impl IsTerminal, colour: Colour) -> Self {
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
-        let utf8 = locale.into_iter().find(|value| !value.is_empty()).is_some_and(|value| {
-            let value = value.to_ascii_lowercase();
-            value.contains("utf-8") || value.contains("utf8")
-        });
-        Self { colour: colour.on(out), utf8 }
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn ellipsis(self) -> &'static str {
-        if self.utf8 { "…" } else { "..." }
-    }
-}
-
-/// Columns of a terminal; `None` if it is none.
-pub(crate) fn width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
-    size(out).map(|size| size.columns)
-}
-
-/// Room on a terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size {
-    columns: usize,
-    lines: usize,
-}
-
-fn size(out: &(impl IsTerminal + AsFd)) -> Option<Size> {
-    if !out.is_terminal() {
-        return None;
-    }
-    // Serial lines say 0 by 0.
-    let or = |count: u16, usual: usize| if count == 0 { usual } else { usize::from(count) };
-    let size = rustix::termios::tcgetwinsize(out).ok();
-    Some(size.map_or(Size { columns: 80, lines: 24 }, |size| Size {
-        columns: or(size.ws_col, 80),
-        lines: or(size.ws_row, 24),
-    }))
-}
 
 /// Shows how runs go, on standard error: a bar for each running account on a terminal, else a line for each change.
 pub(crate) struct Bars {
@@ -90,8 +34,7 @@ pub(crate) struct Bars {
 impl Bars {
     /// For so many accounts. Without a thread to draw nothing is shown.
     pub(crate) fn new(accounts: usize, look: Look) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let redraws = io::stderr().is_terminal() && !dumb;
+        let redraws = io::stderr().is_terminal() && !is_dumb();
         let lines = redraws.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let out = io::stderr().as_fd().try_clone_to_owned();
         let out: Box<dyn Write + Send> = match out {
@@ -249,16 +192,6 @@ impl Write for Above {
     }
 }
 
-/// Columns that `text` takes, at most: what stands alone for nothing counts as one.
-fn columns(text: &str) -> usize {
-    let wide = |c: char| {
-        matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
-            | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
-            | '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}')
-    };
-    text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -324,10 +257,5 @@ mod tests {
         }
         drop(bars);
         assert!(began.elapsed() < FAREWELL + Duration::from_secs(3));
-    }
-
-    #[test]
-    fn wide_characters_count_twice() {
-        assert_eq!(columns("añ日本…"), 7);
     }
 }

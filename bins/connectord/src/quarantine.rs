@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::accounts::merge;
+use crate::accounts::{Known, merge};
 use crate::cli::{Kind, Quarantine, Which};
 use crate::error::Error;
 use crate::logging::{Colour, Target};
@@ -129,27 +129,29 @@ pub(crate) fn destination(jobs: &[Job], name: &str) -> Option<Arc<dyn Delivery>>
 /// Removes what is due and tells users, until the daemon stops.
 pub(crate) async fn watch_over(
     quarantine: Option<DirectoryQuarantine>,
-    daily: bool,
+    mut known: watch::Receiver<Arc<Known>>,
     clock: Clock,
-    jobs: watch::Receiver<Vec<Job>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let Some(quarantine) = quarantine else { return };
     let work = async {
-        let mut tick = tokio::time::interval(TIDY);
         loop {
-            tick.tick().await;
             let now = clock.now();
             if let Err(error) = quarantine.tidy(now).await {
                 warn!(%error, "what is due in the quarantine cannot be removed");
             }
-            if daily && quarantine.report_is_due(now) {
+            let in_force = Arc::clone(&known.borrow_and_update());
+            if in_force.config.quarantine.report && quarantine.report_is_due(now) {
                 let reporter = Reporter { machine: host_name(), now, user: None, dry_run: false };
-                let jobs = jobs.borrow().clone();
-                match quarantine.report(&reporter, |name| destination(&jobs, name)).await {
+                match quarantine.report(&reporter, |name| destination(&in_force.jobs, name)).await {
                     Ok(reports) => reports.iter().for_each(log_report),
                     Err(error) => warn!(%error, "users cannot be told what is held for them"),
                 }
+            }
+            // Another configuration may want something else.
+            tokio::select! {
+                () = tokio::time::sleep(TIDY) => {}
+                Ok(()) = known.changed() => {}
             }
         }
     };

@@ -1,22 +1,24 @@
 //! `connectord relays`: whose Received fields an account might believe, found in its own mail, for a person to confirm.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use connectord_account::Account;
-use connectord_config::build::Builder;
-use connectord_config::relays as believed;
-use connectord_engine::{Exit, headers};
+use connectord_config::build::{BuildError, Builder, key_ring, open_state, state_directory};
+use connectord_engine::{Exit, Job, headers};
 use connectord_mail::Head;
 use connectord_mail::relay::{Client, Profile, Proposal, propose};
 use connectord_net::Connector;
+use connectord_store::StoreError;
 use connectord_wire::Escaped;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::accounts::merge;
 use crate::cli::Relays;
 use crate::error::Error;
-use crate::{process, say, setup};
+use crate::{control, process, say, setup};
 
 /// How long reading the headers may take.
 const WITHIN: Duration = Duration::from_secs(300);
@@ -24,38 +26,78 @@ const WITHIN: Duration = Duration::from_secs(300);
 pub(crate) async fn relays(path: Option<PathBuf>, options: Relays) -> Result<Exit, Error> {
     let config = setup::load_config(path)?;
     process::become_user(&config.process)?;
-    let account = config.account(&options.account).ok_or_else(|| {
-        Error::Usage(format!("there is no account {} in the configuration", Escaped::text(&options.account)))
-    })?;
+    let request = json!({"do": "relays", "account": options.account, "messages": options.messages});
+    let show = |row: &Value| match &row["page"] {
+        Value::String(page) if !options.json || row["found"].is_null() => say::out_as_is(page),
+        _ => say::out(&row["found"]),
+    };
     let connector = Connector::new();
-    let jobs = Builder::new(connector.clone(), "relays").jobs(&config).await?;
-    let job = jobs.iter().find(|job| job.address() == account.address);
-    let job = job.ok_or_else(|| Error::Usage(format!("the account {} cannot be tried", account.address)))?;
-    let late = || Error::Unavailable(format!("the headers did not come within {} s", WITHIN.as_secs()));
-    let headers = match timeout(WITHIN, headers(&connector, job, options.messages)).await.map_err(|_| late())? {
-        Ok(headers) => headers,
-        Err(error) => {
-            let hint = error.hint().map(|hint| format!("      hint: {hint}\n")).unwrap_or_default();
-            say::out_as_is(&format!("FAIL  {}: {error}\n{hint}", account.address));
-            return Ok(error.trouble().exit);
+    let here = match config.account(&options.account) {
+        Some(_) => Builder::new(connector.clone(), "relays").jobs(&config).await?,
+        // It may be one that is kept in the state, which a daemon may have.
+        None => {
+            let state = state_directory(&config)?;
+            if !state.is_dir() {
+                return Err(Error::Usage(unknown(&options.account)));
+            }
+            let store = match open_state(&state) {
+                Err(BuildError::State(StoreError::Locked { .. })) => return control::ask(&state, &request, show).await,
+                opened => opened?,
+            };
+            let keys = Arc::new(key_ring(&config, store.path(), false));
+            let mut builder = Builder::new(connector.clone(), store.instance()).with_keys(keys);
+            let known = merge(&config, &store, &mut builder).await;
+            store.close().await;
+            known?.jobs
+        }
+    };
+    let answer = answer(&connector, &here, &request).await.map_err(Error::Usage)?;
+    show(&answer.row);
+    Ok(answer.exit)
+}
+
+fn unknown(account: &str) -> String {
+    format!("there is no account {} that can be tried", Escaped::text(account))
+}
+
+/// What is said to a request.
+pub(crate) struct Answer {
+    /// `page` is for people, `found` for programs.
+    pub(crate) row: Value,
+    pub(crate) exit: Exit,
+}
+
+/// Looks at the newest messages of the account that a request names.
+pub(crate) async fn answer(connector: &Connector, jobs: &[Job], request: &Value) -> Result<Answer, String> {
+    let name = request["account"].as_str().unwrap_or_default();
+    let job = jobs.iter().find(|job| job.address().eq_ignore_ascii_case(name));
+    let job = job.ok_or_else(|| unknown(name))?;
+    let messages = request["messages"].as_u64().and_then(|messages| u32::try_from(messages).ok()).unwrap_or(50);
+    let address = job.address();
+    let failed = |text: String, exit| Answer { row: json!({"page": format!("FAIL  {address}: {text}\n")}), exit };
+    let headers = match timeout(WITHIN, headers(connector, job, messages)).await {
+        Ok(Ok(headers)) => headers,
+        Ok(Err(error)) => {
+            let hint = error.hint().map(|hint| format!("\n      hint: {hint}")).unwrap_or_default();
+            return Ok(failed(format!("{error}{hint}"), error.trouble().exit));
+        }
+        Err(_) => {
+            let text = format!("the headers did not come within {} s", WITHIN.as_secs());
+            return Ok(failed(text, Exit::Unavailable));
         }
     };
     let sample: Vec<_> = headers.iter().map(|header| Head::of(header)).collect();
-    let now = believed(account);
-    let known = sample.iter().filter(|head| matches!(now.client(**head), Client::Known(_))).count();
+    let known = sample.iter().filter(|head| matches!(job.relays.client(**head), Client::Known(_))).count();
     let proposals = propose(&sample);
-    if options.json {
-        say::out(json!({
-            "account": account.address, "messages": sample.len(), "clients_known": known,
-            "proposals": proposals.iter().map(row).collect::<Vec<_>>(),
-        }));
-    } else {
-        say::out_as_is(&page(account, sample.len(), known, &proposals));
-    }
-    Ok(Exit::Ok)
+    let found = json!({
+        "account": address, "messages": sample.len(), "clients_known": known,
+        "proposals": proposals.iter().map(row).collect::<Vec<_>>(),
+    });
+    let page = page(&job.account, sample.len(), known, &proposals);
+    Ok(Answer { row: json!({"page": page, "found": found}), exit: Exit::Ok })
 }
 
-fn row(proposal: &Proposal) -> serde_json::Value {
+fn row(proposal: &Proposal) -> Value {
     json!({
         "domain": proposal.domain, "messages": proposal.messages, "clients_known": proposal.handoffs,
         "clients": proposal.clients, "gaps": proposal.gaps,

@@ -61,7 +61,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
         keys: Arc::clone(&parts.keys),
         connector: parts.site.connector.clone(),
         scheduler: Arc::clone(&scheduler),
-        known: known_now,
+        known: known_now.clone(),
         refresh,
     });
     let made = Made {
@@ -96,9 +96,8 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let notices = tokio::spawn(desk.run(about_whom, stop.clone()));
     let kept = tokio::spawn(quarantine::watch_over(
         parts.quarantine.clone(),
-        config.quarantine.report,
+        known_now,
         parts.site.clock.clone(),
-        watched.clone(),
         stop.clone(),
     ));
     let watching = tokio::spawn(Arc::clone(&page).watch(stop.clone()));

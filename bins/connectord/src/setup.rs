@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use connectord_config::build::{
-    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, site, state_directory, trail,
+    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, quarantine_options, site,
+    state_directory, trail,
 };
 use connectord_config::{Config, KeyRing, LogLevel, LogTarget};
 use connectord_engine::{Clock, Job, Observer, Site};
@@ -174,8 +175,16 @@ impl Parts {
         Ok(())
     }
 
-    /// Has the filters of another configuration look at messages from now on.
+    /// Has the filters of another configuration look at messages from now on, and the quarantine keep what it says there.
     pub(crate) fn replace_filters(&self, config: &Config, chain: Chain) {
+        if let Some(quarantine) = &self.quarantine {
+            quarantine.set_options(quarantine_options(config));
+            let (now, wanted) = (quarantine.path(), quarantine_directory(config, self.store.path()));
+            if now != wanted {
+                let (now, wanted) = (now.display(), wanted.display());
+                warn!(%now, %wanted, "the quarantine moves at the next start, and what is held does not move with it");
+            }
+        }
         self.site.filters.replace(&filters(config, chain, self.quarantine.as_ref()));
     }
 }

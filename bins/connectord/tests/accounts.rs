@@ -7,7 +7,7 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{Daemon, Installation, Outcome, account_of, at_dovecot, control_command, wait_until};
-use connectord_testkit::{Dovecot, DovecotOptions, Service, corpus};
+use connectord_testkit::{Dovecot, DovecotOptions, Message, Service, corpus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -365,4 +365,30 @@ fn without_a_daemon_it_says_where_it_looked() {
     let mut command = control_command(&here.path(""));
     let bare = Outcome::of(command.args(["--socket", "/nowhere", "status"]), b"");
     assert_eq!(bare.code, Some(69), "{bare}");
+}
+
+#[test]
+fn relays_are_proposed_for_an_account_that_is_saved_with_and_without_the_daemon() {
+    let it = Here::new();
+    let message = |number: usize| {
+        Message::new(format!(
+            "Received: from out{number}.shop.test (out{number}.shop.test [192.0.2.{number}])\n\tby mx1.provider.test (Postfix) with \
+             ESMTPS id {number}; Thu, 1 Jan 2026 00:00:00 +0000\nFrom: a@shop.test\nSubject: {number}\n\nbody\n"
+        ))
+    };
+    it.dovecot.seed("ann", "INBOX", &(1..=5).map(message).collect::<Vec<_>>());
+    it.add_well();
+    let Here { dovecot: _dovecot, here, daemon } = it;
+    let look = || {
+        let row = here.run(&["relays", "ann@example.org", "--json"]);
+        assert_eq!(row.code, Some(0), "{row}");
+        (row.report()["messages"].clone(), row.report()["proposals"][0]["domain"].clone())
+    };
+    let expected = (Value::from(5), Value::from("provider.test"));
+    assert_eq!(look(), expected);
+    assert_eq!(here.run(&["relays", "nobody@example.org"]).code, Some(64));
+    daemon.stop();
+    assert_eq!(look(), expected);
+    let page = here.run(&["relays", "ann@example.org"]);
+    assert!(page.stdout.contains("    trusted_relays = [\"provider.test\"]\n"), "{page}");
 }

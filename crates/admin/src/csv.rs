@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt, stream};
+
 use crate::app::Ask;
 use crate::backend::{AccountQuery, Entered, Refusal, Saving, Secret, Settings};
 use crate::entered::{problems, secret_problem};
@@ -25,6 +27,9 @@ const COLUMNS: [&str; 12] = [
 
 /// Lines at most.
 const LINES: usize = 10_000;
+
+/// Lines that are seen to at once: each may wait for a server. As few as no provider minds.
+const AT_ONCE: usize = 8;
 
 /// What becomes of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +67,19 @@ pub(crate) fn head() -> String {
 
 /// One account of an export.
 pub(crate) fn line(settings: &Settings) -> String {
-    let fields: HashMap<_, _> = settings.fields().into_iter().collect();
-    let values: Vec<String> = COLUMNS.iter().map(|column| escape::csv(&fields[column].replace('\n', ";"))).collect();
+    let mut fields: HashMap<_, _> = settings.fields().into_iter().collect();
+    // A line for each only where one has a semicolon in its name: people read and write these files.
+    let folders = match settings.folders.iter().any(|folder| folder.contains(';')) {
+        true => settings.folders.iter().map(|folder| format!("{folder}\n")).collect(),
+        false => settings.folders.join(";"),
+    };
+    fields.insert("folders", folders);
+    let values: Vec<String> = COLUMNS.iter().map(|column| escape::csv(&fields[column])).collect();
     format!("{}\r\n", values.join(","))
 }
 
 /// Reads records; `None` when a quote does not end.
-fn records(text: &str) -> Option<Vec<Vec<String>>> {
+pub(crate) fn records(text: &str) -> Option<Vec<Vec<String>>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Spreadsheets of half of Europe write semicolons.
     let first = text.lines().next().unwrap_or("");
@@ -105,11 +116,11 @@ fn records(text: &str) -> Option<Vec<Vec<String>>> {
 }
 
 /// Settings and secret of a record, over what is there or the defaults.
-fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<Entered, (String, String)> {
+pub(crate) fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<Entered, (String, String)> {
     let mut settings = before.clone();
     let mut secret = None;
     for (column, value) in columns.iter().zip(record) {
-        let value = value.strip_prefix('\'').filter(|rest| rest.starts_with(['=', '+', '-', '@'])).unwrap_or(value);
+        let value = value.strip_prefix('\'').filter(|rest| escape::is_formula(rest)).unwrap_or(value);
         let wrong = |problem: &str| (column.clone(), problem.to_owned());
         match (column.as_str(), value) {
             ("secret" | "password", value) => secret = Secret::entered(value.to_owned()),
@@ -125,7 +136,10 @@ fn entered(columns: &[String], record: &[String], before: &Settings) -> Result<E
             }
             ("check", value) => settings.check = value.parse().map_err(|_| wrong("no_minutes"))?,
             ("delete", value) => settings.delete = value.parse().map_err(|_| wrong("no_days"))?,
-            ("folders", value) => settings.folders = value.split(';').map(str::to_owned).collect(),
+            ("folders", value) => {
+                let folders = value.split(if value.contains('\n') { '\n' } else { ';' }).map(str::trim);
+                settings.folders = folders.filter(|folder| !folder.is_empty()).map(str::to_owned).collect();
+            }
             ("enabled", value) => settings.enabled = matches!(value, "yes" | "true" | "1"),
             ("note", value) => settings.note = value.to_owned(),
             _ => return Err(wrong("no_field")),
@@ -151,18 +165,18 @@ pub(crate) async fn import(ask: &Ask, text: &str, dry: bool, untested: bool) -> 
     if records.len() > LINES {
         return Err("too_many");
     }
-    let mut lines = Vec::new();
-    for (index, record) in records.into_iter().enumerate() {
-        let outcome = one(ask, &columns, &record, dry, untested).await;
+    let columns = &columns;
+    let lines = stream::iter(records.into_iter().enumerate()).map(|(index, record)| async move {
+        let outcome = one(ask, columns, &record, dry, untested).await;
         let address = columns
             .iter()
             .position(|column| column == "address")
             .and_then(|at| record.get(at))
             .cloned()
             .unwrap_or_default();
-        lines.push(Line { number: index + 2, address, outcome });
-    }
-    Ok(lines)
+        Line { number: index + 2, address, outcome }
+    });
+    Ok(lines.buffered(AT_ONCE).collect().await)
 }
 
 async fn one(ask: &Ask, columns: &[String], record: &[String], dry: bool, untested: bool) -> Outcome {
@@ -236,12 +250,18 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_holds_no_formula() {
-        let settings = Settings { address: "=cmd()".into(), note: "x,\"y\"".into(), ..Settings::default() };
-        let written = line(&settings);
-        assert!(written.starts_with("\"'=cmd()\","), "{written}");
-        let read = records(&written).expect("read");
-        let columns: Vec<String> = super::COLUMNS.iter().map(|name| (*name).to_owned()).collect();
-        let back = super::entered(&columns, &read[0], &Settings::default()).expect("settings");
-        assert_eq!(back.settings, settings);
+        let settings = Settings { address: "=cmd()".into(), note: "x,\"y\"\nz;".into(), ..Settings::default() };
+        assert!(line(&settings).starts_with("\"'=cmd()\","));
+        let folders = vec!["a;b".into(), "c".into()];
+        for settings in [
+            settings,
+            Settings { username: "'=cmd()".into(), note: "\n\ty".into(), ..Settings::default() },
+            Settings { folders, note: "''@".into(), ..Settings::default() },
+        ] {
+            let read = records(&line(&settings)).expect("read");
+            let columns: Vec<String> = super::COLUMNS.iter().map(|name| (*name).to_owned()).collect();
+            let back = super::entered(&columns, &read[0], &Settings::default()).expect("settings");
+            assert_eq!(back.settings, settings);
+        }
     }
 }

@@ -60,8 +60,13 @@ pub(crate) fn json(text: &str) -> String {
 
 /// One value as a field of CSV (RFC 4180), quoted; one that a spreadsheet would calculate begins with an apostrophe.
 pub(crate) fn csv(text: &str) -> String {
-    let quiet = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { "'" } else { "" };
+    let quiet = if is_formula(text) { "'" } else { "" };
     format!("\"{quiet}{}\"", text.replace('"', "\"\""))
+}
+
+/// Whether a spreadsheet would calculate a text, or would without the apostrophes before it: those are not ours.
+pub(crate) fn is_formula(text: &str) -> bool {
+    text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])
 }
 
 /// HTML made by this crate from escaped parts; templates write it as it is.

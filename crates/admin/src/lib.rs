@@ -36,6 +36,8 @@ mod csv;
 mod entered;
 mod escape;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod person;
 mod server;

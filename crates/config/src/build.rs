@@ -20,7 +20,7 @@ use connectord_stores::sqlite::{self, SqliteStore};
 use connectord_stores::trail::{self, SqliteTrail};
 use connectord_wire::Escaped;
 
-pub use filters::{filters, quarantine, quarantine_directory, teacher};
+pub use filters::{filters, quarantine, quarantine_directory, quarantine_options, teacher};
 
 use crate::saved::ReadAccount;
 use crate::{Config, DeliverySettings, KeyRing, UserSource, credentials, default_state_directory, key_file, relays};

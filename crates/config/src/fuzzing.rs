@@ -6,12 +6,18 @@ use connectord_account::CredentialSource;
 
 use crate::{Config, saved, url, values};
 
-/// Any text is a configuration or a list of problems, each with a place inside of it, whose display is inert and bounded.
+/// Any text is a configuration or a list of problems, each with a place inside of it, whose display is inert and bounded;
+/// and no password is shown by either.
 pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let lines = text.split('\n').count();
+    let secrets = passwords(&text);
     let findings = match Config::parse(&text, "fuzz.toml", Path::new("/etc/connectord")) {
-        Ok(config) => config.warnings,
+        Ok(config) => {
+            let shown = format!("{config:?}");
+            assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
+            config.warnings
+        }
         Err(problems) => {
             assert!(!problems.problems.is_empty());
             problems.problems
@@ -25,7 +31,24 @@ pub fn config(data: &[u8]) {
         let shown = finding.to_string();
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
         assert!(!finding.message.contains('\n'), "{shown:?}");
+        assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
+}
+
+/// Passwords that can be told from the rest: plain words on a line `password = "…"` that stand nowhere else.
+fn passwords(text: &str) -> Vec<&str> {
+    // Within a text of several lines such a line may be anything.
+    if text.contains("\"\"\"") || text.contains("'''") {
+        return Vec::new();
+    }
+    let values = text.lines().filter_map(|line| {
+        let value = line.trim().strip_prefix("password")?.trim_start().strip_prefix('=')?.trim_start();
+        value.strip_prefix('"')?.strip_suffix('"')
+    });
+    values
+        .filter(|value| value.len() >= 8 && value.bytes().all(|octet| octet.is_ascii_alphanumeric()))
+        .filter(|value| text.matches(value).count() == 1)
+        .collect()
 }
 
 /// Any text is no settings, or settings that come back from their own text and are an account or a list of problems, each

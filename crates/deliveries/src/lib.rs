@@ -5,6 +5,8 @@
 #[doc(hidden)]
 pub mod battery;
 pub mod command;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lmtp;
 mod local;
 pub mod maildir;

@@ -27,6 +27,7 @@
 //! ```
 
 mod disk;
+pub(crate) mod fuzzing;
 mod names;
 mod note;
 mod options;

@@ -38,7 +38,7 @@ use crate::{DiskPool, trouble};
 use append::{Planned, Row};
 use lock::{Locked, Means};
 
-pub(crate) use quote::from_line;
+pub(crate) use quote::{Quoter, from_line};
 
 /// Messages per batch: the file stays locked meanwhile.
 const MAX_BATCH: usize = 64;

@@ -27,6 +27,8 @@ use crate::lmtp::link::Bounds;
 use crate::lmtp::server::{MAX_PARCELS, Server};
 use connection::{Connection, Settings};
 
+pub(crate) use crlf::Crlf;
+
 /// Where the server is, how it is encrypted, who we are, how long to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use connectord_filter::{Answer, Chain, Filter, Message, Policy, Quarantine, Unchecked, Verdict, Why};
+use connectord_filter::{Answer, Chain, Filter, Message, Policy, Probe, Quarantine, Unchecked, Verdict, Why};
+use connectord_mail::DeliveryId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -114,6 +115,23 @@ pub(crate) struct Gate {
     heard: Mutex<Option<(Instant, Result<(), Unchecked>)>>,
     /// One asks at a time whether it is there.
     asking: Semaphore,
+    /// What came of showing it its own sample, and when.
+    shown: Mutex<Option<(Instant, Sample)>>,
+    /// One shows it at a time.
+    showing: Semaphore,
+    /// Messages that it was silent about, with none looked at since; two are enough.
+    silent_about: Mutex<Vec<DeliveryId>>,
+}
+
+/// What a filter that answers pings makes of its own sample.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sample {
+    /// It finds it: it works.
+    Found,
+    /// It does not answer for that either.
+    Unanswered,
+    /// It has none, or that tells nothing.
+    Mute,
 }
 
 /// What came of asking a filter about a message.
@@ -128,7 +146,16 @@ pub(crate) struct Asked {
 impl Gate {
     fn new(filter: Arc<dyn Filter>) -> Self {
         let room = Semaphore::new(filter.limits().at_once.clamp(1, Semaphore::MAX_PERMITS));
-        Self { filter, room, looked: AtomicU64::new(0), heard: Mutex::default(), asking: Semaphore::new(1) }
+        Self {
+            filter,
+            room,
+            looked: AtomicU64::new(0),
+            heard: Mutex::default(),
+            asking: Semaphore::new(1),
+            shown: Mutex::default(),
+            showing: Semaphore::new(1),
+            silent_about: Mutex::default(),
+        }
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -163,7 +190,13 @@ impl Gate {
             // It says so itself, and to everybody.
             is_there = true;
             let works = self.looked.load(Ordering::Relaxed) > looked_before;
-            if trouble.why == Why::Misconfigured || trouble.why == Why::Unavailable && !works {
+            let is_down = match trouble.why {
+                Why::Misconfigured => true,
+                Why::Unavailable => !works,
+                Why::TimedOut => !works && self.hangs(message.id, patience).await,
+                _ => false,
+            };
+            if is_down {
                 down = Some(trouble.clone());
             }
         }
@@ -198,6 +231,41 @@ impl Gate {
         answer
     }
 
+    /// Whether it hangs on whatever it is shown, though it answers pings: its own sample tells. Where it has none, the second
+    /// message that it is silent about does, when none was looked at between.
+    async fn hangs(&self, id: DeliveryId, patience: Duration) -> bool {
+        match self.show_sample(patience).await {
+            Sample::Found => false,
+            Sample::Unanswered => true,
+            Sample::Mute => {
+                let mut silent_about = self.silent_about();
+                if silent_about.len() < 2 && !silent_about.contains(&id) {
+                    silent_about.push(id);
+                }
+                silent_about.len() == 2
+            }
+        }
+    }
+
+    /// Shows it its own sample; for all that wait for that at once.
+    async fn show_sample(&self, patience: Duration) -> Sample {
+        let began = Instant::now();
+        let _turn = self.showing.acquire().await.expect("the semaphore is never closed");
+        let shown = || self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, sample)) = shown().filter(|(at, _)| *at >= began) {
+            return sample;
+        }
+        let deadline = Instant::now() + patience;
+        let sample = match timeout_at(deadline + GRACE, self.filter.probe(deadline.into_std())).await {
+            Ok(Ok(Probe { found_test_sample: Some(true), .. })) => Sample::Found,
+            Ok(Ok(_)) => Sample::Mute,
+            Ok(Err(trouble)) if !trouble.why.is_temporary() => Sample::Mute,
+            Ok(Err(_)) | Err(_) => Sample::Unanswered,
+        };
+        *shown() = Some((Instant::now(), sample));
+        sample
+    }
+
     async fn is_down(&self, verdict: &Verdict) -> Option<Unchecked> {
         match verdict {
             Verdict::Unchecked(trouble) if trouble.why.is_temporary() => self.ping_now().await.err(),
@@ -215,6 +283,7 @@ impl Gate {
         });
         if let Verdict::Found(_) = verdict {
             self.looked.fetch_add(1, Ordering::Relaxed);
+            self.silent_about().clear();
             *self.heard() = Some((Instant::now(), Ok(())));
         }
         verdict
@@ -223,6 +292,10 @@ impl Gate {
     /// Whoever is in front takes at most its patience, so this wait ends.
     async fn turn(&self) -> SemaphorePermit<'_> {
         self.room.acquire().await.expect("the semaphore is never closed")
+    }
+
+    fn silent_about(&self) -> MutexGuard<'_, Vec<DeliveryId>> {
+        self.silent_about.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, Option<(Instant, Result<(), Unchecked>)>> {

@@ -288,6 +288,9 @@ pub(crate) async fn run_keeping(
     site.board.does(job.address(), Activity::Checking, now, None);
     let report = match leased(site, job, mode, &stop).await {
         Ok((lease, account)) => {
+            if let Some(learnt) = &account.health.login {
+                site.logins.recall(job.address(), learnt);
+            }
             let mut run = Run {
                 site,
                 job,
@@ -483,7 +486,7 @@ async fn remember(
             health
         }
     };
-    let health = Health { clock_jump, ..health };
+    let health = Health { clock_jump, login: site.logins.learnt(job.address(), now), ..health };
     let row = RunRow {
         started,
         duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),

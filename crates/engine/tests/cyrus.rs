@@ -5,9 +5,12 @@
 mod common;
 mod interop;
 
+use std::sync::atomic::Ordering;
+
 use common::{Installation, once, token_mail, with_lf};
 use connectord_account::{Account, Check, Folder, Removal};
 use connectord_engine::{Job, RunError};
+use connectord_store::Store;
 use connectord_testkit::{Cyrus, Message, Service, corpus};
 use connectord_wire::Security;
 use interop::{ANN, BOTH, WAYS, brings_all_once, brings_nothing, is_told_of_new_mail, removing, with_last_line_end};
@@ -196,6 +199,17 @@ async fn our_channel_binding_is_refused_and_scram_without_it_leads_in() {
             let (here, job) = with(mechanisms);
             assert_eq!(here.run_well(&job).await.delivered, 1, "{way:?}, {mechanisms:?}");
         }
+        // The next process begins with it: had the binding been refused anew, the time would be another one.
+        let (here, job) = with(&[]);
+        here.run_well(&job).await;
+        let learnt = async |here: &Installation| here.store.accounts().await.unwrap()[0].health.login.clone().unwrap();
+        let first = learnt(&here).await;
+        assert!(first.contains(" SCRAM-SHA-256 SCRAM-SHA-256-PLUS,"), "{way:?}: {first}");
+        let here = here.restarted().await;
+        here.ahead.fetch_add(60, Ordering::Relaxed);
+        let job = interop::job(&here, cyrus.port(way.0), cyrus.certificates(), way, |_| {});
+        here.run_well(&job).await;
+        assert_eq!(learnt(&here).await, first, "{way:?}");
         for mechanism in ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"] {
             let (here, job) = with(&[mechanism]);
             assert_eq!(here.run_well(&job).await.delivered, 1, "{way:?}, {mechanism}");

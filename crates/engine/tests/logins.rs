@@ -58,6 +58,33 @@ async fn what_a_server_refuses_though_it_offers_it_is_tried_once_a_day() {
     .await;
 }
 
+/// As commands do, one process each, that share a state.
+#[tokio::test]
+async fn the_next_process_begins_with_what_led_in_while_the_server_offers_the_same() {
+    with_servers(async |server, here, job| {
+        let check = async |misbehaviour, refused| {
+            server.misbehave(misbehaviour);
+            assert!(here.another_process(job).await.error.is_none());
+            assert_eq!(server.counters().refused_logins, refused);
+        };
+        for _ in 0..3 {
+            check(refusing(&[PLUS]), 1).await;
+        }
+        // It is forgotten when the server does not offer what it refused.
+        check(refusing(&[]), 1).await;
+        check(refusing(&[PLUS]), 2).await;
+        check(refusing(&[PLUS]), 2).await;
+        // And after a day.
+        here.pass(25 * 3600);
+        check(refusing(&[PLUS]), 3).await;
+        // A check that failed at something else remembers it, too.
+        server.misbehave(Misbehaviour { close_after_octets: Some(1), ..Misbehaviour::default() });
+        assert!(here.another_process(job).await.error.is_some());
+        check(refusing(&[PLUS]), 3).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_password_that_is_wrong_is_shown_once_also_where_another_way_led_in_before() {
     with_servers(async |server, here, job| {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use connectord_mail::head::Field;
+use connectord_mail::relay::Origin;
 use connectord_mail::{Body, Head, LineEnds};
 
 use crate::{Answer, HeaderChange, Kind, Policy, Verdict};
@@ -23,6 +25,12 @@ const MAX_SYMBOLS: usize = 50;
 
 /// Most header changes that one message may get from filters.
 const MAX_CHANGES: usize = 100;
+
+/// Most forged Authentication-Results fields that are told apart from others; where there are more, none stays.
+const MAX_FORGED: usize = 50;
+
+/// The field of which it matters who wrote it.
+const RESULTS: &str = "Authentication-Results";
 
 /// Longest value of an added field, in octets.
 const MAX_VALUE: usize = 4096;
@@ -69,11 +77,23 @@ impl Edits {
                 HeaderChange::Add { name, value } if may_be_added(name) => {
                     edits.add.push((name.clone(), value.clone()))
                 }
-                HeaderChange::Remove { name, nth } if may_be_removed(name) => edits.remove.push((name.clone(), *nth)),
+                HeaderChange::Remove { name, nth } if may_be_removed(name, *nth) => {
+                    edits.remove.push((name.clone(), *nth))
+                }
                 _ => {}
             }
         }
         edits
+    }
+
+    /// The same, and the Authentication-Results fields that are forged are taken out (RFC 8601 §5). `origins` are those of
+    /// the message's [envelope](connectord_mail::Envelope::origins).
+    #[must_use]
+    pub fn without_forged(mut self, origins: &[Origin]) -> Self {
+        let forged = || (1..).zip(origins).filter(|(_, origin)| **origin == Origin::Forged).map(|(nth, _)| nth);
+        let gone = if forged().count() > MAX_FORGED { vec![0] } else { forged().collect() };
+        self.remove.splice(0..0, gone.into_iter().map(|nth| (RESULTS.to_owned(), nth)));
+        self
     }
 
     /// Marks as spam.
@@ -122,7 +142,7 @@ impl Edits {
         let mut changed = false;
         let mut end = 0;
         let start = head.octets().as_ptr() as usize;
-        for field in head.fields() {
+        for field in head.every_field() {
             // What is between fields (an mbox `From ` line, rubbish) stays where it is.
             let at = field.octets.as_ptr() as usize - start;
             kept.extend_from_slice(&head.octets()[end..at]);
@@ -171,12 +191,7 @@ impl Edits {
             return (front.into(), body);
         }
         kept.extend_from_slice(&head.octets()[end..]);
-        let skipped = head.octets().len() as u64;
-        let line_feeds = body.line_feeds().map(|line_feeds| {
-            let count = |octets: &[u8]| memchr::memchr_iter(b'\n', octets).count() as u64;
-            line_feeds.saturating_sub(count(head.octets())) + count(&kept)
-        });
-        (front.into(), Arc::new(Edited { head: kept.into(), skipped, line_feeds, body }))
+        (front.into(), Arc::new(Edited::new(head, kept, body)))
     }
 
     /// A subject that a filter wrote, behind the prefix.
@@ -224,12 +239,44 @@ impl Edits {
     }
 }
 
+/// A message as a filter sees it that may believe its header: of the fields by which a host tells what it found out about
+/// the sender (Authentication-Results, Received-SPF) only the provider's own Authentication-Results are left.
+pub(crate) fn as_believed(head: Head<'_>, origins: &[Origin], body: &Arc<dyn Body>) -> Arc<dyn Body> {
+    let mut origins = origins.iter();
+    let mut is_unbelieved =
+        |field: &Field<'_>| field.is("Received-SPF") || field.is(RESULTS) && origins.next() != Some(&Origin::Provider);
+    let start = head.octets().as_ptr() as usize;
+    let (mut kept, mut end, mut changed) = (Vec::with_capacity(head.octets().len()), 0, false);
+    for field in head.every_field().filter(|field| is_unbelieved(field)) {
+        let at = field.octets.as_ptr() as usize - start;
+        kept.extend_from_slice(&head.octets()[end..at]);
+        end = at + field.octets.len();
+        changed = true;
+    }
+    if !changed {
+        return Arc::clone(body);
+    }
+    kept.extend_from_slice(&head.octets()[end..]);
+    Arc::new(Edited::new(head, kept, Arc::clone(body)))
+}
+
 /// A body whose header was changed; the rest is read from the original.
 pub struct Edited {
     head: Bytes,
     skipped: u64,
     line_feeds: Option<u64>,
     body: Arc<dyn Body>,
+}
+
+impl Edited {
+    fn new(old: Head<'_>, new: Vec<u8>, body: Arc<dyn Body>) -> Self {
+        let skipped = old.octets().len() as u64;
+        let line_feeds = body.line_feeds().map(|line_feeds| {
+            let count = |octets: &[u8]| memchr::memchr_iter(b'\n', octets).count() as u64;
+            line_feeds.saturating_sub(count(old.octets())) + count(&new)
+        });
+        Self { head: new.into(), skipped, line_feeds, body }
+    }
 }
 
 impl Body for Edited {
@@ -330,7 +377,7 @@ pub(crate) fn encoded(text: &str) -> String {
 }
 
 fn count(head: Head<'_>, name: &str) -> i32 {
-    i32::try_from(head.fields().filter(|field| field.is(name)).count()).unwrap_or(i32::MAX)
+    i32::try_from(head.every_field().filter(|field| field.is(name)).count()).unwrap_or(i32::MAX)
 }
 
 fn is_name(name: &str) -> bool {
@@ -345,10 +392,12 @@ fn may_be_added(name: &str) -> bool {
     is_name(name) && !reserved.iter().chain(OUR_FIELDS).any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// A filter may take out what it likes, except for what tells where a message was, and what ends loops.
-fn may_be_removed(name: &str) -> bool {
+/// A filter may take out what it likes, except for what tells where a message was, and what ends loops. It does not see
+/// all Authentication-Results, so that its numbers are not ours.
+fn may_be_removed(name: &str, nth: i32) -> bool {
     let reserved = ["Received", "X-Connectord-Account", "From", "Date", "Message-ID"];
-    is_name(name) && !reserved.iter().any(|known| name.eq_ignore_ascii_case(known))
+    let is_numbered = nth != 0 && name.eq_ignore_ascii_case(RESULTS);
+    is_name(name) && !is_numbered && !reserved.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]

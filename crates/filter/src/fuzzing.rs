@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use connectord_mail::{Body, Head};
+use connectord_mail::{Body, DeliveryId, Head, Identity, UnixTime};
 
-use crate::Edits;
 use crate::attachment::{self, Limits};
+use crate::{Edits, Notice};
 
 /// Any octets are a message whose attachments can be listed, the same however it is cut.
 pub fn attachments(data: &[u8]) {
@@ -50,6 +50,31 @@ pub fn edits(data: &[u8]) {
         let new = Head::of(&octets);
         assert_eq!(new.field("X-Gone"), None);
     }
+}
+
+/// Whatever the header of an infected message is, the notice in its place has the fields it should have and no other, and
+/// no line that is too long; nothing of it ends the header or begins a field.
+pub fn notice(data: &[u8]) {
+    let id = DeliveryId::new(Identity { account: "a", mailbox: "", uid_validity: 0, key: b"1", generation: 0 });
+    let reason = String::from_utf8_lossy(data);
+    let notice = Notice {
+        recipient: "ann@here.test",
+        account: "ann@there.test",
+        hostname: "mail.here.test",
+        id,
+        reason: &reason,
+        now: UnixTime(0),
+    };
+    let usual: Vec<Vec<u8>> = names(&notice.message(Head::of(b"")));
+    let message = notice.message(Head::of(data));
+    assert_eq!(names(&message), usual);
+    assert!(message.len() < 16 * 1024 + 2 * data.len());
+    assert!(!message.iter().any(|octet| octet.is_ascii_control() && !matches!(octet, b'\r' | b'\n')));
+    assert!(message.split(|octet| *octet == b'\n').all(|line| line.is_empty() || line.ends_with(b"\r")));
+}
+
+fn names(message: &[u8]) -> Vec<Vec<u8>> {
+    Head::of(message).fields().map(|field| field.name.to_vec()).collect()
 }
 
 struct Cut<'a>(&'a [u8]);

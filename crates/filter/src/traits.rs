@@ -136,6 +136,12 @@ impl Message {
     pub fn head(&self) -> Head<'_> {
         Head::of(&self.head)
     }
+
+    /// The body for a filter that may believe what the header says of the sender: without Received-SPF, and of all
+    /// Authentication-Results only with the provider's own. Anybody can write the others.
+    pub fn as_believed(&self) -> Arc<dyn Body> {
+        crate::edit::as_believed(self.head(), &self.envelope.origins, &self.body)
+    }
 }
 
 impl fmt::Debug for Message {

@@ -11,6 +11,9 @@
 //! | reverse-path, recipients, the account | `From`, `Rcpt` (each), `Deliver-To` |
 //! | our identity of the message, our host name | `Queue-Id`, `MTA-Name` |
 //!
+//! Of the message's Authentication-Results only the provider's own are sent, so that a rule of the site may believe what it
+//! sees; Rspamd itself (3.4) makes words for its Bayes classifier of them, and nothing else. Received-SPF is not sent.
+//!
 //! `User` is left out: Rspamd takes a message with one for an authenticated user's own.
 //!
 //! Of the answer are taken the action, score and threshold, at most 200 symbols, the new subject, the text for the

@@ -13,6 +13,10 @@
 //! outside for SpamAssassin, whose SPF and block-list rules are about that one; whatever is below was written by others.
 //! It must not be in spamd's `trusted_networks`, which are for the site's own relays. When the client is not known no
 //! field is made up.
+//!
+//! Above that field stand the provider's own findings, one Authentication-Results field for each: there SpamAssassin takes
+//! them for an inner host's, and its SPF plugin (4.0) believes them, as does its plugin AuthRes where that is loaded. All
+//! others, and Received-SPF, are not in the copy: SpamAssassin may be told to believe them wherever they stand.
 
 mod question;
 mod reply;
@@ -183,9 +187,9 @@ impl Filter for SpamAssassin {
             User::Recipient => message.recipients.first().map(String::as_str),
         };
         let user = user.filter(|user| sendable("", user).is_ok());
-        let front = question::handoff(message);
+        let front = question::front(message);
         let peer = self.server.address.to_string();
-        self.gauge.check(until, &peer, self.judge(user, &front, Pieces::new(message.body.clone()), until)).await
+        self.gauge.check(until, &peer, self.judge(user, &front, Pieces::new(message.as_believed()), until)).await
     }
 
     /// Asks whether it is there and has it look at GTUBE.

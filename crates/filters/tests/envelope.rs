@@ -85,3 +85,28 @@ async fn check(rspamd: &Rspamd, message: &Message) -> Finding {
 fn symbols(finding: &Finding) -> Vec<&str> {
     finding.symbols.iter().map(|symbol| symbol.name.as_str()).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_the_site_may_believe_the_provider_s_findings_as_rspamd_sees_no_others() {
+    let map = |symbol: &str, result: &str| {
+        format!(
+            "{symbol} {{ type = \"header\"; header = \"Authentication-Results\"; regexp = true; score = 2.0; \
+             map = [\"/^mx\\.provider\\.test;.*spf={result}/i\"]; }}\n"
+        )
+    };
+    let maps = map("PROVIDER_SPF_PASS", "pass") + &map("PROVIDER_SPF_FAIL", "fail");
+    let server = Server::start(None, &[("multimap.conf", &maps)]);
+    let rspamd = Rspamd::new("rspamd".into(), Options::new(tcp(server.address()))).unwrap();
+    let relays = Relays::parse(["provider.test"]).unwrap();
+    let results =
+        |result: &str| format!("Authentication-Results: mx.provider.test; spf={result} smtp.mailfrom=shop.test\r\n");
+    let told = async |octets: String, relays: &Relays| {
+        let finding = check(&rspamd, &trusting(&octets, relays)).await;
+        ["PROVIDER_SPF_PASS", "PROVIDER_SPF_FAIL"].map(|name| symbols(&finding).contains(&name))
+    };
+    let forger = |below: &str| handed_over_by("198.51.100.66", below);
+    assert_eq!(told(format!("{}{}", results("fail"), forger("")), &relays).await, [false, true]);
+    assert_eq!(told(format!("{}{}", results("fail"), forger(&results("pass"))), &relays).await, [false, true]);
+    assert_eq!(told(forger(&results("pass")), &relays).await, [false, false]);
+    assert_eq!(told(format!("{}{}", results("pass"), forger("")), &Relays::default()).await, [false, false]);
+}

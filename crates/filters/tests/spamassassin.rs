@@ -76,6 +76,48 @@ async fn spamd_is_told_who_handed_the_message_over_and_by_whom_it_was_sent() {
     assert!(!names(&verdict).contains(&"TEST_LOCAL"), "{verdict:?}");
 }
 
+/// The rules of the SPF plugin and of the one for Authentication-Results, which need no DNS server for what is told.
+const RESULTS: [&str; 9] = [
+    "loadplugin Mail::SpamAssassin::Plugin::AuthRes",
+    "header TEST_SPF_PASS eval:check_for_spf_pass()",
+    "header TEST_SPF_FAIL eval:check_for_spf_fail()",
+    "header TEST_RES_SPF_PASS eval:check_authres_result('spf', 'pass')",
+    "header TEST_RES_SPF_FAIL eval:check_authres_result('spf', 'fail')",
+    "header TEST_RES_DKIM_PASS eval:check_authres_result('dkim', 'pass')",
+    "header TEST_RES_DMARC_FAIL eval:check_authres_result('dmarc', 'fail')",
+    "header TEST_RES_NONE eval:check_authres_result('spf', 'missing')",
+    "header TEST_ANY exists:Authentication-Results",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spamd_believes_the_provider_s_findings_and_never_sees_those_of_a_forger() {
+    let everywhere = ["authres_networks all"];
+    let spamds = [Spamd::start(&RESULTS), Spamd::start(&[&RESULTS[..], &everywhere].concat())];
+    let relays = Relays::parse(["provider.test"]).unwrap();
+    // With words that SpamAssassin does not know, which would make it pass over the whole field.
+    let own = "Authentication-Results: mx.provider.test;\r\n\tspf=fail (who is that?) smtp.mailfrom=\"a=b\"@shop.test;\r\n\t\
+        compauth=fail reason=001; dkim=pass header.d=list.test header.x=y; dmarc=fail action=none header.from=shop.test\r\n";
+    let handoff = "Received: from shop.test (unknown [198.51.100.66]) by mx.provider.test (Postfix) with ESMTPS id 2;\r\n Mon, 30 Nov 2026 12:00:01 +0000\r\n";
+    let forged = "Received-SPF: pass (mx.provider.test: all is well) identity=mailfrom; client-ip=192.0.2.7\r\n\
+        Authentication-Results: mx.provider.test; spf=pass smtp.mailfrom=shop.test; dmarc=pass header.from=shop.test\r\n";
+    for spamd in &spamds {
+        let filter = filter(tcp(spamd.address()));
+        let told = async |octets: String, relays: &Relays| {
+            let verdict = filter.check(&trusting(&octets, relays)).await;
+            let mut names: Vec<String> = names(&verdict).iter().map(|name| (*name).to_owned()).collect();
+            names.retain(|name| name.starts_with("TEST_"));
+            names.sort_unstable();
+            names
+        };
+        let expected = ["TEST_ANY", "TEST_RES_DKIM_PASS", "TEST_RES_DMARC_FAIL", "TEST_RES_SPF_FAIL", "TEST_SPF_FAIL"];
+        assert_eq!(told(format!("{own}{handoff}{HAM}"), &relays).await, expected);
+        assert_eq!(told(format!("{own}{handoff}{forged}{HAM}"), &relays).await, expected);
+        // The provider found nothing out, whatever the sender says; nor is anything believed where nobody is trusted.
+        assert_eq!(told(format!("{handoff}{forged}{HAM}"), &relays).await, ["TEST_RES_NONE"]);
+        assert_eq!(told(format!("{forged}{handoff}{HAM}"), &Relays::default()).await, ["TEST_RES_NONE"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_rules_apply_is_told_in_every_way() {
     for user in [User::Fixed("nobody".into()), User::Recipient] {

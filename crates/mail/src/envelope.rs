@@ -1,4 +1,4 @@
-use crate::relay::{Client, Relays};
+use crate::relay::{Client, Origin, Relays};
 use crate::{AuthenticationResults, Head, UnixTime};
 
 /// What the header tells of the transport that brought a message to the provider.
@@ -13,6 +13,8 @@ pub struct Envelope {
     pub client: Client,
     /// The provider's own Authentication-Results; empty unless it was told whose they are.
     pub authentication: Vec<AuthenticationResults>,
+    /// Whose each Authentication-Results field of the header is, from the top; empty unless it was told whom to trust.
+    pub origins: Vec<Origin>,
 }
 
 /// Longest path (RFC 5321 §4.5.3.1.3).
@@ -61,8 +63,8 @@ impl Envelope {
     /// assert_eq!(envelope.authentication[0].result("spf"), Some("pass"));
     /// ```
     pub fn recover_trusting(head: Head<'_>, relays: &Relays) -> Self {
-        let (client, authentication) = relays.transport(head);
-        Self { client, authentication, ..Self::recover(head) }
+        let (client, authentication, origins) = relays.transport(head);
+        Self { client, authentication, origins, ..Self::recover(head) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Properties of this crate, as plain functions: the fuzz targets call them, and so does the replay of the corpora.
 
 use crate::received::{MAX_FIELD, MAX_TEXT};
-use crate::relay::{Client, PROFILES, Relays, is_routable, propose};
+use crate::relay::{Client, Origin, PROFILES, Relays, is_routable, propose};
 use crate::{AuthenticationResults, Envelope, Fingerprint, Head, LineEnds, Received, Status, UnixTime, head, loops};
 
 /// Any octets have a header; its fields are disjoint slices of it in order; what is read from it is usable.
@@ -77,6 +77,10 @@ pub fn relay(data: &[u8]) {
     let hosts = Relays::parse(["provider.test", "198.51.100.0/24"]).expect("a domain and a range");
     for relays in PROFILES.iter().map(|profile| profile.relays()).chain([hosts.clone(), Relays::default()]) {
         let envelope = Envelope::recover_trusting(Head::of(data), &relays);
+        let results = Head::of(data).every_field().filter(|field| field.is("Authentication-Results"));
+        assert_eq!(envelope.origins.len(), results.count());
+        let own = envelope.origins.iter().filter(|origin| **origin == Origin::Provider);
+        assert_eq!(own.count(), envelope.authentication.len());
         if let Client::Known(handoff) = envelope.client {
             assert!(is_routable(handoff.address) && !relays.is_inside(handoff.address), "{}", handoff.address);
         }

@@ -59,7 +59,12 @@ impl<'a> Head<'a> {
 
     /// The fields in their order; lines that are no field (an mbox `From ` line, rubbish) are passed over.
     pub fn fields(self) -> impl Iterator<Item = Field<'a>> {
-        Fields { rest: self.octets }.take(MAX_FIELDS)
+        self.every_field().take(MAX_FIELDS)
+    }
+
+    /// The same beyond [`MAX_FIELDS`], for whoever takes fields out: what is not looked at elsewhere would stay.
+    pub fn every_field(self) -> impl Iterator<Item = Field<'a>> {
+        Fields { rest: self.octets }
     }
 
     /// The value of the first field called `name`, case aside.

@@ -31,7 +31,6 @@ pub use names::{Network, RelayError, is_routable};
 use names::{domain, matches};
 pub use profiles::{PROFILES, Profile};
 
-use crate::head::Field;
 use crate::received::{Received, Tls};
 use crate::{AuthenticationResults, Head};
 
@@ -66,6 +65,17 @@ pub enum Results {
     Above,
     /// Below it, before the next Received field; the first of each authserv-id counts (Gmail, iCloud).
     Below,
+}
+
+/// Whose an Authentication-Results field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The provider's own, which is believed.
+    Provider,
+    /// It claims to be the provider's, and is not known to be, or nobody can tell what it claims: RFC 8601 §5 has it deleted.
+    Forged,
+    /// Somebody else's, who is not believed.
+    Foreign,
 }
 
 /// What is known of the host that handed a message to the provider.
@@ -196,41 +206,58 @@ impl Relays {
         self.transport(head).1
     }
 
-    /// Both, by one walk.
-    pub(crate) fn transport(&self, head: Head<'_>) -> (Client, Vec<AuthenticationResults>) {
-        match self.walk(head) {
-            Ok((at, handoff)) => (Client::Known(Box::new(handoff)), self.results_around(head, at)),
-            Err(unknown) => (Client::Unknown(unknown), Vec::new()),
-        }
+    /// All of it, by one walk; the last is whose each Authentication-Results field is.
+    pub(crate) fn transport(&self, head: Head<'_>) -> (Client, Vec<AuthenticationResults>, Vec<Origin>) {
+        let (client, at) = match self.walk(head) {
+            Ok((at, handoff)) => (Client::Known(Box::new(handoff)), Some(at)),
+            Err(unknown) => (Client::Unknown(unknown), None),
+        };
+        let (results, origins) = self.results_around(head, at);
+        (client, results, origins)
     }
 
-    /// The provider's results, where `at` is the place of the hand-off among all fields.
-    fn results_around(&self, head: Head<'_>, at: usize) -> Vec<AuthenticationResults> {
-        let mut found: Vec<AuthenticationResults> = Vec::new();
-        let believed = |field: &AuthenticationResults| {
-            self.authserv_ids.iter().any(|pattern| {
-                if pattern.is_empty() || field.authserv_id.is_empty() {
-                    pattern.is_empty() && field.authserv_id.is_empty()
-                } else {
-                    matches(pattern, &field.authserv_id)
-                }
-            })
-        };
-        let fields: Box<dyn Iterator<Item = Field<'_>>> = match self.results {
-            Results::Above => Box::new(head.fields().take(at)),
-            Results::Below => Box::new(head.fields().skip(at + 1).take_while(|field| !field.is("Received"))),
-        };
-        for field in fields.filter(|field| field.is("Authentication-Results")) {
-            let Some(results) = AuthenticationResults::parse(field.value).filter(|results| believed(results)) else {
-                continue;
-            };
-            // Below the hand-off the sender's own begin somewhere; a provider writes each of its fields once, first.
-            let again = found.iter().any(|known| known.authserv_id == results.authserv_id);
-            if found.len() < MAX_RESULTS && (self.results == Results::Above || !again) {
-                found.push(results);
+    /// The provider's results, where `handoff` is the place of the hand-off among all fields, and whose each is.
+    fn results_around(&self, head: Head<'_>, handoff: Option<usize>) -> (Vec<AuthenticationResults>, Vec<Origin>) {
+        let (mut found, mut origins): (Vec<AuthenticationResults>, _) = (Vec::new(), Vec::new());
+        let place = match (self.results, handoff) {
+            (_, None) => 0..0,
+            (Results::Above, Some(at)) => 0..at,
+            (Results::Below, Some(at)) => {
+                let mut below = head.fields().enumerate().skip(at + 1);
+                at + 1..below.find(|(_, field)| field.is("Received")).map_or(usize::MAX, |(next, _)| next)
             }
+        };
+        for (at, field) in head.every_field().enumerate().filter(|(_, field)| field.is("Authentication-Results")) {
+            let results = AuthenticationResults::parse(field.value);
+            let (is_in_place, is_named) = (place.contains(&at), results.as_ref().map(|results| self.names(results)));
+            // Below the hand-off the sender's own begin somewhere; a provider writes each of its fields once, first.
+            let is_first = |results: &AuthenticationResults| {
+                self.results == Results::Above || !found.iter().any(|known| known.authserv_id == results.authserv_id)
+            };
+            origins.push(match (results, is_named) {
+                (Some(results), Some(true)) if is_in_place && found.len() < MAX_RESULTS && is_first(&results) => {
+                    found.push(results);
+                    Origin::Provider
+                }
+                // Whatever is above the hand-off the provider let stand.
+                _ if is_in_place && self.results == Results::Above => Origin::Foreign,
+                (_, Some(false)) => Origin::Foreign,
+                // What cannot be read may be read by others.
+                (_, None) if self.authserv_ids.is_empty() => Origin::Foreign,
+                _ => Origin::Forged,
+            });
         }
-        found
+        (found, origins)
+    }
+
+    /// Whether a field says that one of those whose results are believed wrote it.
+    fn names(&self, field: &AuthenticationResults) -> bool {
+        // RFC 8601 §2.2: an authserv-id may be a quoted string.
+        let id = field.authserv_id.replace(['"', '\\'], "");
+        let id = id.trim_end_matches('.');
+        self.authserv_ids.iter().any(|pattern| {
+            if pattern.is_empty() || id.is_empty() { pattern.is_empty() && id.is_empty() } else { matches(pattern, id) }
+        })
     }
 
     /// The hand-off and its place among all fields.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::or_fun_call, reason = "in a test's helpers a panic is the failure")]
 
+use connectord_mail::relay::Origin::{Foreign, Forged, Provider};
 use connectord_mail::relay::{Client, Handoff, Profile, Unknown, propose};
 use connectord_mail::{Envelope, Head, Relays};
 
@@ -335,6 +336,35 @@ fn forged_results_are_not_the_provider_s() {
     // Without a hand-off nobody knows where the provider's part ends.
     assert_eq!(Relays::default().authentication_results(Head::of(header.as_bytes())), []);
     assert_eq!(below.authentication_results(Head::of(forged.as_bytes())), []);
+}
+
+#[test]
+fn a_field_that_claims_to_be_the_provider_s_and_is_not_known_to_be_is_forged() {
+    let origins =
+        |relays: &Relays, header: &str| Envelope::recover_trusting(Head::of(header.as_bytes()), relays).origins;
+    let field = |value: &str| format!("Authentication-Results: {value}; spf=pass\r\n");
+    let (own, stranger, rubbish) = (field("mx.provider.test"), field("evil.test"), field("mx.provider.test what"));
+    let header = format!("{stranger}{own}{rubbish}{TRUE}{own}{stranger}{rubbish}\r\n");
+    let expected = [Foreign, Provider, Foreign, Forged, Foreign, Forged];
+    assert_eq!(origins(&provider(), &header), expected, "above the hand-off the provider let all stand");
+    let below = Relays { results: connectord_mail::relay::Results::Below, ..provider() };
+    let header = format!("{own}{TRUE}{stranger}{own}{own}Received: from a by b\r\n{own}\r\n");
+    assert_eq!(origins(&below, &header), [Forged, Foreign, Provider, Forged, Forged]);
+    for other in [
+        "MX.Provider.TEST 1",
+        "\"mx.provider.test\"",
+        "\"mx\\.provider.test\"",
+        "(x) mx.provider.test (y)",
+        "provider.test.",
+    ] {
+        assert_eq!(origins(&provider(), &format!("{TRUE}{}\r\n", field(other))), [Forged], "{other}");
+    }
+    // Without a hand-off none is known to be the provider's; without trust none can claim anything.
+    assert_eq!(origins(&provider(), &format!("{own}{stranger}\r\n")), [Forged, Foreign]);
+    assert_eq!(origins(&Relays::default(), &format!("{own}{rubbish}{TRUE}\r\n")), [Foreign, Foreign]);
+    // Nor does one hide behind fields that nobody reads.
+    let many = "X: y\r\n".repeat(2000);
+    assert_eq!(origins(&provider(), &format!("{TRUE}{many}{own}\r\n")), [Forged]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
 use connectord_wire::{Endpoint, Secret};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -121,14 +123,30 @@ impl AsyncWrite for Said<'_> {
     }
 }
 
-/// Certificates and pins from anywhere are read or refused.
+/// Certificates and pins from anywhere are read or refused: a certificate comes out of a PEM file as it went in, and a pin
+/// is read as what was written in whichever way.
 pub fn certificate(data: &[u8]) {
     let _ = tls::end_point_hash(data);
-    let _ = tls::Fingerprints::of(&data.into());
+    let fingerprints = tls::Fingerprints::of(&data.into());
     let _ = certificates_from_pem(data);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(data));
+    if let Ok(certificates) = certificates_from_pem(pem.as_bytes()) {
+        assert_eq!(certificates, [data.into()]);
+        assert!(fingerprints.key.is_some());
+    }
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(pin) = text.parse::<CertificatePin>()
     {
         assert_eq!(pin.to_string().parse(), Ok(pin));
+    }
+    if let Some(digest) = data.first_chunk::<32>() {
+        let hex: String = digest.iter().map(|octet| format!("{octet:02X}")).collect();
+        let pin: CertificatePin = format!("SHA256:{hex}").parse().expect("64 digits are a pin");
+        assert_eq!(pin.to_string(), format!("sha256:{}", hex.to_lowercase()));
+        for base64 in [STANDARD.encode(digest), STANDARD_NO_PAD.encode(digest)] {
+            for before in ["sha256:", "sha256/", "sha256//"] {
+                assert_eq!(format!("{before}{base64}").parse(), Ok(pin), "{before}{base64}");
+            }
+        }
     }
 }

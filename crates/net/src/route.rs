@@ -96,7 +96,6 @@ impl FromStr for Pin {
         if !kind.eq_ignore_ascii_case("sha256") {
             return Err(PinError);
         }
-        let value = value.trim_start_matches('/');
         let digits: Vec<u8> = value.bytes().filter(|octet| *octet != b':').collect();
         if digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit) {
             let mut pin = [0; 32];
@@ -106,8 +105,10 @@ impl FromStr for Pin {
             }
             return Ok(Self(pin));
         }
-        let octets = STANDARD.decode(value).or_else(|_| STANDARD_NO_PAD.decode(value)).map_err(|_| PinError)?;
-        octets.try_into().map(Self).map_err(|_| PinError)
+        // `sha256//` as curl writes it; a digest may begin with a slash itself.
+        let decode =
+            |value: &str| STANDARD.decode(value).or_else(|_| STANDARD_NO_PAD.decode(value)).ok()?.try_into().ok();
+        decode(value).or_else(|| decode(value.strip_prefix('/')?)).map(Self).ok_or(PinError)
     }
 }
 
@@ -206,6 +207,11 @@ mod tests {
             format!("sha256:{}", STANDARD_NO_PAD.encode(pin.0)),
         ] {
             assert_eq!(text.parse(), Ok(pin), "{text}");
+        }
+        // A slash is a digit of base64, too.
+        let slashes = Pin([0xFF; 32]);
+        for before in ["sha256:", "sha256/", "sha256//"] {
+            assert_eq!(format!("{before}{}", STANDARD.encode(slashes.0)).parse(), Ok(slashes), "{before}");
         }
         for text in ["", "sha256:", "sha1:00", "sha256:zz", &pin.to_string()[..70], "sha256"] {
             assert_eq!(text.parse::<Pin>(), Err(PinError), "{text}");

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub struct DirectoryQuarantine(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) dir: Dir,
     pub(crate) path: PathBuf,
-    pub(crate) options: Options,
+    options: Mutex<Options>,
     index: Mutex<Index>,
     pub(crate) problems: Mutex<Vec<Problem>>,
     jobs: Arc<Semaphore>,
@@ -121,7 +121,7 @@ impl DirectoryQuarantine {
         let inner = Inner {
             dir,
             path: path.to_owned(),
-            options,
+            options: Mutex::new(options),
             index: Mutex::default(),
             problems: Mutex::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
@@ -135,6 +135,12 @@ impl DirectoryQuarantine {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Has other limits from now on. What is held stays, though it may be more than would be taken now; what has been held
+    /// for too long goes at the next [`DirectoryQuarantine::tidy`].
+    pub fn set_options(&self, options: Options) {
+        *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
 
     /// What could not be read when it was opened, or was found damaged since.
@@ -180,7 +186,9 @@ impl DirectoryQuarantine {
 #[async_trait]
 impl Quarantine for DirectoryQuarantine {
     async fn keep(&self, held: Held) -> Result<(), QuarantineError> {
-        self.0.on_disk("keeping a message", move |inner| inner.keep(&held)).await
+        let waits = Waits(Arc::new(AtomicBool::new(true)));
+        let is_awaited = Arc::clone(&waits.0);
+        self.0.on_disk("keeping a message", move |inner| inner.keep(&held, &is_awaited)).await
     }
 
     /// A message that was released or discarded in the last days counts as held: somebody has decided about it.
@@ -198,6 +206,10 @@ impl Quarantine for DirectoryQuarantine {
 }
 
 impl Inner {
+    pub(crate) fn options(&self) -> Options {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,7 +221,7 @@ impl Inner {
         during: &'static str,
         job: impl FnOnce(&Self) -> Result<T, QuarantineError> + Send + 'static,
     ) -> Result<T, QuarantineError> {
-        let inner = Arc::clone(self);
+        let (inner, patience) = (Arc::clone(self), self.options().disk_timeout);
         let done = async move {
             let place = Arc::clone(&inner.jobs).acquire_owned().await;
             let job = tokio::task::spawn_blocking(move || {
@@ -218,12 +230,12 @@ impl Inner {
             });
             job.await
         };
-        match tokio::time::timeout(self.options.disk_timeout, done).await {
+        match tokio::time::timeout(patience, done).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(QuarantineError::Failed(format!("our own fault: a panic (during {during})"))),
             Err(_) => Err(QuarantineError::Failed(format!(
                 "no answer from the disk within {} s (during {during} in {})",
-                self.options.disk_timeout.as_secs(),
+                patience.as_secs(),
                 self.path.display()
             ))),
         }
@@ -261,8 +273,10 @@ impl Inner {
         whole
     }
 
-    fn keep(&self, held: &Held) -> Result<(), QuarantineError> {
+    fn keep(&self, held: &Held, is_awaited: &AtomicBool) -> Result<(), QuarantineError> {
         let during = "keeping a message";
+        // Who is being released to some would be gone for the others who are to have it now.
+        let _claim = self.claim_here(held.id)?;
         let (serial, _room) = self.take_room(held)?;
         let front = self.front(held, serial).map_err(|error| self.trouble(during, &error))?;
         let (part, name) = (self.part(&held.id.to_string()), held_name(held.id));
@@ -273,7 +287,12 @@ impl Inner {
         }
         let size = held.body.size_octets();
         let written = self.write(&part, &front.octets, &mut |offset, buffer| held.body.read_at(offset, buffer), size);
-        if let Err(error) = written.and_then(|()| self.dir.publish(&part, &name)) {
+        // Whoever gave this up said that it is not held: it may be kept again, and be released, before the disk goes on.
+        let awaited = || match is_awaited.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(io::Error::other("given up before it was done")),
+        };
+        if let Err(error) = written.and_then(|()| awaited()).and_then(|()| self.dir.publish(&part, &name)) {
             // What stays is removed at the next start.
             let _ = self.dir.remove_new(&part);
             return Err(self.trouble(during, &error));
@@ -336,11 +355,11 @@ impl Inner {
     /// Takes room for a message, and its serial number: the one it has when it is held already.
     fn take_room(&self, held: &Held) -> Result<(u64, Room<'_>), QuarantineError> {
         let octets = held.body.size_octets();
+        let Options { max_octets, max_messages, .. } = self.options();
         let mut index = self.index();
         let earlier = index.entry(held.id).map(|entry| entry.serial);
         let messages = index.len() + index.coming.0 + usize::from(earlier.is_none());
         let all = (index.octets + index.coming.1).saturating_sub(index.file_octets(held.id)).saturating_add(octets);
-        let Options { max_octets, max_messages, .. } = self.options;
         if messages > max_messages || all > max_octets {
             let text = format!(
                 "it holds {} messages of {} octets; a message of {octets} octets would exceed the limit of {max_messages} \
@@ -440,6 +459,15 @@ impl Inner {
             )));
         }
         Ok(true)
+    }
+}
+
+/// Says that somebody waits for a job, until it is dropped.
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use sha2::{Digest, Sha256};
+
 use crate::file::{self, Unreadable};
 use crate::note::Note;
 
@@ -36,4 +38,25 @@ pub fn quarantine_file(data: &[u8]) {
         Err(Unreadable::Length { expected, is }) => assert_ne!(expected, is),
         Err(_) => {}
     }
+    whole_file(data);
+}
+
+/// The octets as a header and a message, parted by the first NUL, with digests that are right: what is read comes back, and
+/// one changed octet, whichever the last one of the data chooses, is noticed.
+fn whole_file(data: &[u8]) {
+    let at = memchr::memchr(0, data).unwrap_or(data.len());
+    let Ok(header) = serde_json::from_slice(&data[..at]) else { return };
+    let message = data.get(at + 1..).unwrap_or_default();
+    let front = file::front(&header, message.len() as u64).expect("as short as it was");
+    let mut octets = [&front[..], message, file::trailer(Sha256::new_with_prefix(message)).as_bytes()].concat();
+    let read = |octets: &[u8]| {
+        let octets = Bytes::copy_from_slice(octets);
+        let opened = file::open(&octets)?;
+        file::verify(&octets, &opened, |_| Ok(()))?;
+        Ok::<_, Unreadable>((opened.header, opened.size_octets))
+    };
+    assert_eq!(read(&octets), Ok((header, message.len() as u64)));
+    let changed = usize::from(data.last().copied().unwrap_or_default()) * (octets.len() - 1) / 255;
+    octets[changed] ^= 1;
+    assert!(read(&octets).is_err(), "octet {changed} was changed");
 }

@@ -45,6 +45,17 @@ pub(crate) enum Step {
     Delivered,
 }
 
+impl Note {
+    /// Rows for those who have none: a message that was kept again may be for more people.
+    pub(crate) fn cover<'a>(&mut self, recipients: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        for (user, address) in recipients {
+            if !self.rows.iter().any(|row| row.user == user) {
+                self.rows.push(Row::new(user, address));
+            }
+        }
+    }
+}
+
 impl Row {
     pub(crate) fn new(user: &str, address: &str) -> Self {
         Self { user: user.to_owned(), address: address.to_owned(), step: Step::Waiting, uncertain: 0 }

@@ -124,7 +124,7 @@ impl DirectoryQuarantine {
         let mut released = Released { copies, done: course.note.is_done(), taught: None };
         if released.done {
             if let Some(teacher) = &release.teacher {
-                released.taught = Some(teach(&**teacher, &held).await);
+                released.taught = Some(teach(&**teacher, &held, &head).await);
             }
             course.end(release.now).await?;
         }
@@ -148,7 +148,8 @@ impl DirectoryQuarantine {
                     let id = entry.id;
                     move |inner| inner.read_note(id).map_err(QuarantineError::Failed)
                 });
-                let Some(note) = note.await? else { return Ok(false) };
+                let Some(mut note) = note.await? else { return Ok(false) };
+                note.cover(entry.recipients.iter().map(|(user, address)| (&**user, &**address)));
                 let mut course = Course { inner: Arc::clone(&self.0), id: entry.id, note, _claim: claim };
                 course.recall(&*delivery).await?;
                 let done = course.note.is_done();
@@ -183,12 +184,13 @@ impl Inner {
     async fn note_of(self: &Arc<Self>, held: &Held) -> Result<Note, QuarantineError> {
         let id = held.id;
         let read = self.on_disk("reading how far a release has come", move |inner| Ok(inner.read_note(id))).await?;
-        let rows = || held.recipients.iter().map(|to| Row::new(&to.user, &to.address));
-        Ok(match read {
-            Ok(Some(note)) if !note.rows.is_empty() => note,
-            Ok(_) => Note { rows: rows().collect(), ..Note::default() },
-            Err(_) => Note { rows: rows().map(|row| Row { uncertain: 1, ..row }).collect(), ..Note::default() },
-        })
+        let is_unreadable = read.is_err();
+        let mut note = read.ok().flatten().filter(|note| !note.rows.is_empty()).unwrap_or_default();
+        note.cover(held.recipients.iter().map(|to| (&*to.user, &*to.address)));
+        if is_unreadable {
+            note.rows.iter_mut().for_each(|row| row.uncertain = 1);
+        }
+        Ok(note)
     }
 }
 
@@ -381,8 +383,10 @@ impl<'a> Message<'a> {
     }
 }
 
-async fn teach(teacher: &dyn Teacher, held: &Held) -> Result<(), Unchecked> {
-    let lesson = teacher.learn(Arc::clone(&held.body), Class::Ham, Instant::now() + LESSON);
+async fn teach(teacher: &dyn Teacher, held: &Held, head: &[u8]) -> Result<(), Unchecked> {
+    // Without what marks it, and what a forger wrote.
+    let (_, body) = held.edits.without_marks().apply(Head::of(head), Arc::clone(&held.body));
+    let lesson = teacher.learn(body, Class::Ham, Instant::now() + LESSON);
     // It keeps its own deadline; this one is for whoever does not.
     tokio::time::timeout(LESSON * 2, lesson).await.unwrap_or_else(|_| {
         let text = format!("no end within {} s (during learning)", (LESSON * 2).as_secs());

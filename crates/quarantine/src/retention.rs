@@ -76,8 +76,8 @@ impl Inner {
     }
 
     fn due(&self, now: UnixTime) -> (Vec<Entry>, Vec<DeliveryId>) {
+        let keep_for = self.options().keep_for;
         let index = self.index();
-        let keep_for = self.options.keep_for;
         let is_due =
             |entry: &&Entry| !keep_for.is_zero() && now.since(entry.kept_since(now)) > keep_for && !entry.releasing;
         let due = index.all().filter(is_due).cloned().collect();

@@ -6,7 +6,8 @@ mod common;
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -280,6 +281,40 @@ async fn a_message_is_held_once_whatever_is_kept_again() {
     assert_eq!(quarantine.size(), (2, octets));
 }
 
+/// The disk hangs before a file is durable; whoever waits gives up; the message is kept again and decided about.
+#[tokio::test]
+async fn what_was_given_up_is_not_held_later_when_somebody_has_decided_about_it() {
+    let here = directory();
+    let path = here.path().join("q");
+    let (hang, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new((Mutex::new(false), Condvar::new())));
+    let (first, gate) = (Arc::clone(&hang), Arc::clone(&go_on));
+    let faults = Faults::new(move |step| {
+        if step == Step::SyncFile && first.swap(false, Ordering::SeqCst) {
+            let (is_open, changed) = &*gate;
+            let _open = changed.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap();
+        }
+        Ok(())
+    });
+    let quarantine = open_with(&path, Options { faults, ..Options::default() });
+    hang.store(true, Ordering::SeqCst);
+    let mut given_up = Box::pin(quarantine.keep(held(1)));
+    while hang.load(Ordering::SeqCst) {
+        let step = tokio::time::timeout(Duration::from_millis(5), &mut given_up).await;
+        assert!(step.is_err(), "{step:?}");
+    }
+    drop(given_up);
+    quarantine.keep(held(1)).await.unwrap();
+    assert_eq!(quarantine.discard(id(1), NOW).await, Ok(true));
+    *go_on.0.lock().unwrap() = true;
+    go_on.1.notify_all();
+    while !names(&path.join("tmp")).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(quarantine.entry(id(1)).is_none() && !path.join(format!("{}.held", id(1))).exists());
+    drop(quarantine);
+    assert_eq!(open(&path).list(&Query::default()).total, 0);
+}
+
 #[tokio::test]
 async fn what_was_found_at_the_start_is_written_anew_before_it_counts_as_held() {
     let here = directory();
@@ -294,8 +329,8 @@ async fn what_was_found_at_the_start_is_written_anew_before_it_counts_as_held() 
     // The sync of the name is what fails.
     let fails = Arc::new(Fate::default());
     let quarantine = open_with(&path, fails.options());
-    let syncs = fails.steps.load(std::sync::atomic::Ordering::SeqCst) + 5;
-    fails.fails_at.store(syncs, std::sync::atomic::Ordering::SeqCst);
+    let syncs = fails.steps.load(Ordering::SeqCst) + 5;
+    fails.fails_at.store(syncs, Ordering::SeqCst);
     assert!(quarantine.holds(id(1)).await.is_err());
     assert_ne!(inode(), first);
     assert_eq!(quarantine.holds(id(1)).await, Ok(true));

@@ -18,7 +18,7 @@ use connectord_delivery::{
 };
 use connectord_filter::{Class, Held, Quarantine, QuarantineError, Teacher, Unchecked, Why};
 use connectord_mail::Body;
-use connectord_quarantine::{Release, ReleaseError};
+use connectord_quarantine::{DirectoryQuarantine, Release, ReleaseError};
 
 fn maildir(at: &Path) -> Arc<dyn Delivery> {
     let path = format!("{}/{{user}}/Maildir", at.display());
@@ -384,6 +384,65 @@ async fn who_has_it_does_not_get_it_again_when_another_fails() {
     assert!(quarantine.release(id(1), &deaf, &Release::at(NOW)).await.unwrap().done);
     let got: Vec<_> = deaf.got.lock().unwrap().iter().map(|(user, attempt, _)| (user.clone(), *attempt)).collect();
     assert_eq!(got, [("ann".into(), 1), ("bob".into(), 1), ("bob".into(), 1)]);
+}
+
+#[tokio::test]
+async fn who_comes_later_gets_it_too_and_a_release_that_was_cut_short_does_not_end_without_them() {
+    for is_cut_short in [false, true] {
+        let here = directory();
+        let path = here.path().join("q");
+        let quarantine = open(&path);
+        quarantine.keep(held(1)).await.unwrap();
+        let deaf = Arc::new(Deaf::default());
+        deaf.answers.lock().unwrap().push(("ann".into(), Outcome::Unknown(refused("no answer"))));
+        assert!(!quarantine.release(id(1), &*deaf, &Release::at(NOW)).await.unwrap().done);
+        // For bob as well, as the engine keeps it again.
+        quarantine.keep(for_both(1)).await.unwrap();
+        let quarantine = if is_cut_short {
+            drop(quarantine);
+            // Ann has it, and that is as far as it was noted.
+            let note = path.join(format!("{}.note", id(1)));
+            let text = std::fs::read_to_string(&note).unwrap().replace("\"waiting\"", "\"delivered\"");
+            std::fs::write(&note, text).unwrap();
+            let quarantine = open(&path);
+            quarantine.recover(|_| Some(deaf.clone()), NOW).await;
+            quarantine
+        } else {
+            quarantine
+        };
+        let last = quarantine.release(id(1), &*deaf, &Release::at(NOW)).await.unwrap();
+        let copies: Vec<_> = last.copies.iter().map(|copy| (&*copy.user, copy.outcome.is_ok())).collect();
+        assert_eq!((last.done, copies), (true, vec![("ann", true), ("bob", true)]));
+        assert!(deaf.got.lock().unwrap().iter().any(|(user, ..)| user == "bob"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_released_is_not_kept_again_meanwhile() {
+    let here = directory();
+    let quarantine = open(&here.path().join("q"));
+    quarantine.keep(held(1)).await.unwrap();
+    let school = Arc::new(Kept { quarantine: quarantine.clone(), again: Mutex::default() });
+    let release = Release { teacher: Some(school.clone()), ..Release::at(NOW) };
+    assert!(quarantine.release(id(1), &Deaf::default(), &release).await.unwrap().done);
+    let again = school.again.lock().unwrap().take().unwrap();
+    assert!(matches!(&again, Err(QuarantineError::Failed(text)) if text.contains("try again later")), "{again:?}");
+    assert_eq!(quarantine.keep(for_both(1)).await, Ok(()));
+}
+
+/// Keeps the message again while it is released.
+struct Kept {
+    quarantine: DirectoryQuarantine,
+    again: Mutex<Option<Result<(), QuarantineError>>>,
+}
+
+#[async_trait]
+impl Teacher for Kept {
+    async fn learn(&self, _: Arc<dyn Body>, _: Class, _: Instant) -> Result<(), Unchecked> {
+        let again = self.quarantine.keep(for_both(1)).await;
+        *self.again.lock().unwrap() = Some(again);
+        Ok(())
+    }
 }
 
 #[tokio::test]

@@ -390,6 +390,7 @@ async fn health_comes_back_whole<S: Store>(store: &S) {
             refused_credential: Some([7; 32]),
             clock_jump: Some(later(4)),
             silences: 3,
+            login: Some("5 PLAIN PLAIN a:993".to_owned()),
         };
         store.record_health(&at.lease, &health).await.unwrap();
         assert_eq!(store.accounts().await.unwrap()[0].health, health);

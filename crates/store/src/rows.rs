@@ -70,6 +70,9 @@ pub struct Health {
     pub login_refusals: u32,
     /// Checks in a row that were cut because the server was silent or too slow: each doubles how long the next one waits.
     pub silences: u32,
+    /// What logins taught about the server, in the engine's words, for the next process; holds no credential. At most 1 KiB.
+    #[serde(default)]
+    pub login: Option<String>,
     /// End of the last check that went well.
     pub last_ok: Option<UnixTime>,
     /// End of the last check.

@@ -214,7 +214,8 @@ async fn a_state_of_the_first_schema_learns_to_remember_what_was_told() {
              ALTER TABLE run DROP COLUMN discarded; ALTER TABLE run DROP COLUMN unchecked;
              ALTER TABLE run DROP COLUMN spam; DROP TABLE saved; DROP TABLE change;
              ALTER TABLE account DROP COLUMN reason; ALTER TABLE account DROP COLUMN since;
-             ALTER TABLE run DROP COLUMN reason; DROP TABLE kept; PRAGMA user_version = 1",
+             ALTER TABLE run DROP COLUMN reason; DROP TABLE kept;
+             ALTER TABLE account DROP COLUMN login; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(state);

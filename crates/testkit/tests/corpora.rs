@@ -27,6 +27,14 @@ replay!(smtp_reply, connectord_lmtp::fuzzing::reply);
 replay!(lmtp_session, connectord_lmtp::fuzzing::session);
 replay!(proxy_answer, connectord_net::fuzzing::proxy_answer);
 replay!(certificate, connectord_net::fuzzing::certificate);
+replay!(configuration, connectord_config::fuzzing::config);
+replay!(saved_settings, connectord_config::fuzzing::saved);
+replay!(config_values, connectord_config::fuzzing::values);
+replay!(csv_import, connectord_admin::fuzzing::csv_import);
+replay!(maildir_names, connectord_deliveries::fuzzing::maildir_names);
+replay!(written_messages, connectord_deliveries::fuzzing::written_messages);
+replay!(command_output, connectord_filters::fuzzing::command_output);
+replay!(notice, connectord_filter::fuzzing::notice);
 
 fn same_meaning(data: &[u8]) {
     differential::same_meaning(data);

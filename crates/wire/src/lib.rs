@@ -62,7 +62,7 @@ mod secret;
 pub use address::{Address, AddressError};
 pub use blame::Blame;
 pub use endpoint::{Endpoint, EndpointError, Security};
-pub use escape::Escaped;
+pub use escape::{Escaped, is_deceptive};
 pub use inbox::{Inbox, LineTooLong};
 pub use machine::{Machine, Step};
 pub use secret::Secret;

@@ -1,38 +1,53 @@
-//! connectorctl: accounts looked at and changed, in a daemon that runs.
+//! connectorctl: a daemon that runs, looked after from a terminal.
 //!
-//! It holds no state and decides nothing: it asks the daemon over the socket beside its state, which knows who asks by the
-//! credentials of the process.
+//! It holds no state and decides nothing: it asks the daemon over the sockets beside its state, which knows who asks by the
+//! credentials of the process. Accounts are changed by the control socket; all else is the API that the page shows too.
 
+mod act;
+mod api;
 mod ask;
 mod cli;
+mod complete;
+mod csv;
+mod error;
+mod events;
+mod lists;
+mod live;
+mod one;
+mod out;
+mod run;
 mod show;
+mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use connectord::password::{Source, password};
-use connectord::say;
+use connectord::{manual, say};
 use connectord_wire::Escaped;
 use serde_json::{Map, Value, json};
 
-use self::ask::{Daemon, Error};
+use self::api::Api;
+use self::ask::Daemon;
 use self::cli::{Account, Chosen, Command, Draft, Options, PasswordOptions, SettingOptions};
+use self::error::Error;
+use self::out::{Out, json_text, sure};
 
 fn main() -> ExitCode {
+    manual::complete(Options::command);
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
             // Nothing is left to do if even that cannot be printed.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { ask::USAGE } else { 0 });
+            return ExitCode::from(if error.use_stderr() { error::USAGE } else { 0 });
         }
     };
-    let json = options.json;
     match run(&options) {
         Ok(exit) => ExitCode::from(exit),
         Err(error) => {
-            if let (true, Error::Refused { refused, .. }) = (json, &error) {
-                say::out(refused);
+            if let (true, Some(said)) = (options.json, error.said()) {
+                say::out(json_text(said));
             }
             say::err(format_args!("connectorctl: {error}"));
             if let Some(command) = error.remedy() {
@@ -43,18 +58,78 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 fn run(options: &Options) -> Result<u8, Error> {
-    let mut daemon = Daemon::find(options)?;
+    let out = Out::of(options);
     match &options.command {
-        Command::Status { check } => status(&mut daemon, options, *check),
-        Command::Account(verb) => account(&mut daemon, options, verb),
+        Command::Account(_) if options.url.is_some() => {
+            Err(Error::Usage("accounts are changed on the machine of the daemon; --url is for all else".into()))
+        }
+        Command::Account(verb) => account(&mut Daemon::find(options)?, out, verb),
+        Command::Completion { shell } => {
+            let script = manual::completion(*shell, "connectorctl").map_err(Error::io("no script can be written"))?;
+            say::out_as_is(&script);
+            Ok(0)
+        }
+        Command::Man { directory } => {
+            let name = format!("cannot write manual pages to {}", directory.display());
+            manual::pages(Options::command(), directory).map_err(Error::io(name))?;
+            Ok(0)
+        }
+        command => runtime().map_err(Error::io("cannot start"))?.block_on(by_api(options, command, out)),
     }
 }
 
-fn account(daemon: &mut Daemon, options: &Options, verb: &Account) -> Result<u8, Error> {
+async fn by_api(options: &Options, command: &Command, out: Out) -> Result<u8, Error> {
+    if let Command::Status { check } = command {
+        return status::status(options, *check, out).await;
+    }
+    let api = &Api::find(options)?;
+    match command {
+        Command::Watch { address: Some(address), now } => live::watch_one(api, address, *now, out).await,
+        Command::Watch { address: None, .. } => live::watch_all(api, out).await,
+        Command::CheckAll(chosen) => act::check_all(api, chosen, out).await,
+        Command::Stop { addresses, .. } => act::stop(api, addresses, out).await,
+        Command::Log { follow, account, level, text, lines } => {
+            let (account, text) = (account.clone(), text.clone());
+            let wanted = live::Wanted { follow: *follow, account, level: *level, text, lines: *lines };
+            live::log(api, &wanted, out).await
+        }
+        Command::Users { text, with_accounts, paging } => {
+            let with = with_accounts.map(|with| with.word().to_owned());
+            lists::USERS.show(api, act::given([("q", text.clone()), ("with", with)]), Some(paging), out).await
+        }
+        Command::Messages { text, account, user, state, since, paging } => {
+            let account = match account {
+                Some(address) => Some(api.id_of(address).await?),
+                None => None,
+            };
+            let (state, since) = (state.map(|it| it.word().to_owned()), since.map(|it| it.word().to_owned()));
+            let query =
+                [("q", text.clone()), ("account", account), ("user", user.clone()), ("state", state), ("since", since)];
+            lists::MESSAGES.show(api, act::given(query), Some(paging), out).await
+        }
+        Command::Message { id } => one::message(api, id, out).await,
+        Command::Quarantine(verb) => act::quarantine(api, verb, out).await,
+        Command::Parked(verb) => act::parked(api, verb, out).await,
+        Command::Import { file, dry_run, untested } => act::import(api, file, *dry_run, *untested, out).await,
+        Command::Export => act::export(api).await,
+        Command::Token(verb) => act::token(api, verb, out).await,
+        Command::Person(verb) => act::person(api, verb, out).await,
+        Command::Audit { paging } => lists::AUDIT.show(api, Vec::new(), Some(paging), out).await,
+        Command::Health => act::health(api, out).await,
+        // Done before, without the API.
+        Command::Status { .. } | Command::Account(_) | Command::Completion { .. } | Command::Man { .. } => Ok(0),
+    }
+}
+
+fn account(daemon: &mut Daemon, out: Out, verb: &Account) -> Result<u8, Error> {
     let request = match verb {
-        Account::List { local, cause } => return list(daemon, options, local, cause.as_deref()),
-        Account::Show { address } => json!({"verb": "show", "address": address}),
+        Account::List { local, cause } => return list(daemon, out, local, cause.as_deref()),
+        Account::Show(Chosen { address }) => json!({"verb": "show", "address": address}),
         Account::Add { draft, disabled } => {
             let mut request = add_request(draft)?;
             request["enabled"] = (!disabled).into();
@@ -69,13 +144,13 @@ fn account(daemon: &mut Daemon, options: &Options, verb: &Account) -> Result<u8,
             request
         }
         Account::Remove { address, yes, etag } => {
-            sure(*yes, address)?;
+            sure(*yes, &format!("{} is removed then; delivered mail stays", Escaped::text(address)))?;
             json!({"verb": "remove", "address": address, "etag": etag})
         }
         Account::Enable(Chosen { address }) => json!({"verb": "enable", "address": address}),
         Account::Disable(Chosen { address }) => json!({"verb": "disable", "address": address}),
         Account::CheckNow(Chosen { address }) => json!({"verb": "check-now", "address": address}),
-        Account::Test { address } => json!({"verb": "test", "address": address}),
+        Account::Test(Chosen { address }) => json!({"verb": "test", "address": address}),
         Account::TestNew(draft) => {
             let mut request = add_request(draft)?;
             request["verb"] = "test".into();
@@ -85,11 +160,10 @@ fn account(daemon: &mut Daemon, options: &Options, verb: &Account) -> Result<u8,
     };
     let (lines, exit) = daemon.ask(request)?;
     for line in &lines {
-        if options.json {
+        if out.json {
             let parts = ["item", "test", "change"];
-            say::out(
-                parts.iter().filter(|_| line.get("done").is_none()).find_map(|part| line.get(part)).unwrap_or(line),
-            );
+            let part = parts.iter().filter(|_| line.get("done").is_none()).find_map(|part| line.get(part));
+            say::out(json_text(part.unwrap_or(line)));
         } else {
             say::out_as_is(&show::answer(line));
         }
@@ -97,7 +171,7 @@ fn account(daemon: &mut Daemon, options: &Options, verb: &Account) -> Result<u8,
     Ok(exit)
 }
 
-fn list(daemon: &mut Daemon, options: &Options, local: &[String], cause: Option<&str>) -> Result<u8, Error> {
+fn list(daemon: &mut Daemon, out: Out, local: &[String], cause: Option<&str>) -> Result<u8, Error> {
     let (lines, exit) = daemon.ask(json!({"verb": "list"}))?;
     let total = lines.len();
     let is_wanted = |item: &&Value| {
@@ -106,30 +180,12 @@ fn list(daemon: &mut Daemon, options: &Options, local: &[String], cause: Option<
         is_for && cause.is_none_or(|cause| item["cause"]["code"] == cause)
     };
     let items: Vec<&Value> = lines.iter().map(|line| &line["item"]).filter(is_wanted).collect();
-    if options.json {
-        say::out(json!({"items": items, "next": null, "total": total}));
+    if out.json {
+        say::out(json_text(&json!({"items": items, "next": null, "total": total})));
     } else {
-        say::out_as_is(&show::table(&items, total));
+        say::out_as_is(&show::table(&items, total, out));
     }
     Ok(exit)
-}
-
-fn status(daemon: &mut Daemon, options: &Options, check: bool) -> Result<u8, Error> {
-    let (lines, exit) = daemon.ask(json!({"verb": "list"}))?;
-    let items: Vec<&Value> = lines.iter().map(|line| &line["item"]).collect();
-    let status = show::status(&items);
-    if options.json {
-        say::out(&status);
-    } else {
-        say::out_as_is(&show::status_page(&status));
-    }
-    let needs_action = items.iter().any(|item| item["health"] == "action");
-    let delayed = items.iter().any(|item| item["health"] == "delayed");
-    Ok(match (check, needs_action, delayed) {
-        (true, true, _) => ask::CONFIG,
-        (true, false, true) => ask::TEMP_FAIL,
-        _ => exit,
-    })
 }
 
 fn add_request(draft: &Draft) -> Result<Value, Error> {
@@ -187,23 +243,4 @@ fn password_text(options: &PasswordOptions, address: &str) -> Result<Value, Erro
     let secret = password(source, address)?;
     let text = std::str::from_utf8(secret.expose());
     Ok(text.map_err(|_| Error::Usage("the password is not UTF-8".into()))?.into())
-}
-
-/// Asks on a terminal, elsewhere needs `--yes`.
-fn sure(yes: bool, address: &str) -> Result<(), Error> {
-    use std::io::{BufRead, IsTerminal};
-    if yes {
-        return Ok(());
-    }
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Error::Usage(format!("{address} would be removed; say --yes if that is so")));
-    }
-    say::err(format_args!("{address} is removed; delivered mail stays. Type yes to go on:"));
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
-    if read.is_ok() && line.trim() == "yes" {
-        return Ok(());
-    }
-    Err(Error::Usage("nothing was removed".into()))
 }

@@ -1,23 +1,14 @@
-//! Answers as people read them: tables and sentences, every foreign text escaped.
+//! Accounts as people read them: tables and sentences, every foreign text escaped.
 
-use std::collections::BTreeMap;
-
+use connectord::figures::count;
+use connectord::table::{Cell, Column, Table};
 use connectord_wire::Escaped;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// Escaped, so that it can do nothing to a terminal.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => Escaped::text(text).to_string(),
-        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
-        other => Escaped::text(&other.to_string()).to_string(),
-    }
-}
+use crate::out::{Out, distance, text};
 
 /// What stands before a line.
-fn mark(health: &str) -> &'static str {
+pub(crate) fn mark(health: &str) -> &'static str {
     match health {
         "action" => "!",
         "delayed" => "~",
@@ -25,48 +16,29 @@ fn mark(health: &str) -> &'static str {
     }
 }
 
-/// How long ago or ahead, in the largest unit that says enough.
-fn distance(at: &Value) -> Option<String> {
-    let at: Timestamp = at.as_str()?.parse().ok()?;
-    let seconds = (Timestamp::now().as_second() - at.as_second()).abs();
-    Some(match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..86_400 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    })
-}
+const ACCOUNTS: &[Column] = &[
+    Column::text("  STATE"),
+    Column::always("ADDRESS"),
+    Column::text("FOR"),
+    Column::text("SERVER"),
+    Column::text("LAST OK"),
+    Column::text("NEXT"),
+];
 
 /// The accounts, a line each.
-pub(crate) fn table(items: &[&Value], total: usize) -> String {
-    let head = ["STATE", "ADDRESS", "FOR", "SERVER", "LAST OK", "NEXT"].map(str::to_owned);
-    let mut rows = vec![(" ", head)];
+pub(crate) fn table(items: &[&Value], total: usize, out: Out) -> String {
+    let mut table = Table::new(ACCOUNTS);
     for item in items {
-        let health = item["health"].as_str().unwrap_or_default();
         let or = |found: Option<String>, else_: &str| found.unwrap_or_else(|| else_.to_owned());
-        rows.push((
-            mark(health),
-            [
-                text(&item["health"]),
-                text(&item["address"]),
-                text(&item["deliver_to"]),
-                text(&item["host"]),
-                or(distance(&item["last_ok"]), "never"),
-                or(distance(&item["next"]), "-"),
-            ],
-        ));
+        let mut row = vec![out.state(item["health"].as_str().unwrap_or_default(), &text(&item["health"]))];
+        row.extend(["address", "deliver_to", "host"].map(|name| Cell::plain(text(&item[name]))));
+        row.push(Cell::plain(or(distance(&item["last_ok"]), "never")));
+        row.push(Cell::plain(or(distance(&item["next"]), "-")));
+        table.row(row);
     }
-    let width = |column: usize| rows.iter().map(|(_, row)| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let mut page = String::new();
-    for (mark, row) in &rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        page.push_str(format!("{mark} {}", cells.join("  ")).trim_end());
-        page.push('\n');
-    }
+    let mut page = table.text(out.width, out.look);
     if items.len() < total {
-        page.push_str(&format!("{} of {total} accounts match\n", items.len()));
+        page.push_str(&format!("{} of {} accounts match\n", count(items.len() as u64), count(total as u64)));
     }
     page
 }
@@ -182,66 +154,6 @@ fn changed(change: &Value) -> String {
     }
     for line in after.iter().filter(|line| !before.contains(line)) {
         page.push_str(&format!("  + {line}\n"));
-    }
-    page
-}
-
-/// All accounts counted, and what is unwell by its cause and server.
-pub(crate) fn status(items: &[&Value]) -> Value {
-    let count = |health: &str| items.iter().filter(|item| item["health"] == health).count();
-    let mut causes: BTreeMap<(String, String), Vec<&Value>> = BTreeMap::new();
-    for item in items.iter().filter(|item| item["cause"].is_object()) {
-        let key = [&item["cause"]["code"], &item["host"]].map(|value| value.as_str().unwrap_or_default().to_owned());
-        let [code, host] = key;
-        causes.entry((code, host)).or_default().push(item);
-    }
-    let cause = |((code, host), items): ((String, String), Vec<&Value>)| {
-        let first = items[0];
-        json!({
-            "code": code, "host": host, "accounts": items.len(), "sentence": first["cause"]["sentence"],
-            "remedy": first["cause"]["remedy"], "since": first["cause"]["since"], "next": first["next"],
-            "health": first["health"], "address": if items.len() == 1 { first["address"].clone() } else { Value::Null },
-        })
-    };
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "accounts": {
-            "total": items.len(), "ok": count("ok"), "delayed": count("delayed"), "action": count("action"),
-            "new": count("new"), "off": count("off"),
-        },
-        "causes": causes.into_iter().map(cause).collect::<Vec<_>>(),
-    })
-}
-
-pub(crate) fn status_page(status: &Value) -> String {
-    let number = |name: &str| status["accounts"][name].as_u64().unwrap_or_default();
-    let mut page = format!(
-        "Accounts   {}   {} ok   {} delayed   {} need action   {} new   {} off\n",
-        number("total"),
-        number("ok"),
-        number("delayed"),
-        number("action"),
-        number("new"),
-        number("off")
-    );
-    for (health, title) in [("action", "NEEDS ACTION"), ("delayed", "HEALS BY ITSELF")] {
-        let causes: Vec<&Value> =
-            status["causes"].as_array().into_iter().flatten().filter(|cause| cause["health"] == health).collect();
-        if causes.is_empty() {
-            continue;
-        }
-        page.push_str(&format!("{title}\n"));
-        for cause in causes {
-            let whom = match cause["address"].as_str() {
-                Some(address) => Escaped::text(address).to_string(),
-                None => format!("{} accounts at {}", cause["accounts"], text(&cause["host"])),
-            };
-            page.push_str(&format!("{} {whom}: {}\n", mark(health), text(&cause["sentence"])));
-            page.push_str(&match cause["address"].as_str() {
-                Some(address) => format!("    connectorctl account show {}\n", Escaped::text(address)),
-                None => format!("    connectorctl account list --cause {}\n", text(&cause["code"])),
-            });
-        }
     }
     page
 }

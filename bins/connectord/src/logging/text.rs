@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use connectord_wire::is_deceptive;
 use tracing::Level;
 
 use super::record::Record;
@@ -64,14 +65,6 @@ impl Write for Inert {
         }
         Ok(())
     }
-}
-
-/// C1 controls, separators that some log readers take for line ends, and characters that cannot be seen or turn text
-/// around.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `message key=value key="a value"`, in the order of the record.

@@ -98,7 +98,7 @@ impl Page {
             Ok(disk) => {
                 let free = disk.f_bavail.saturating_mul(disk.f_frsize);
                 let state = if free < FREE { PartState::Note } else { PartState::Ok };
-                (state, format!("{}: {} free", path.display(), crate::progress::figures::octets(free)))
+                (state, format!("{}: {} free", path.display(), connectord::figures::octets(free)))
             }
             Err(error) => (PartState::Down, format!("{}: {error}", path.display())),
         };

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use connectord::figures::{about, count, counted, duration, octets, rate};
+use connectord::look::{Look, Size, columns};
 use connectord_engine::{Progress, Report};
 
-use super::figures::{about, count, counted, duration, octets, rate};
-use super::{Look, Size, columns};
 use crate::logging::Inert;
 
 /// A rate is that of the last five seconds.

@@ -2,36 +2,39 @@
 
 use std::fmt::Write;
 
+use connectord::figures::{count, counted, duration, octets};
+use connectord::look::{GREEN, Look, RED, YELLOW};
+use connectord::table::{Cell, Column, Table};
 use connectord_engine::{Report, RunError};
 
-use super::figures::{count, counted, duration, octets};
-use super::{Look, columns};
 use crate::logging::Inert;
 
-const HEADS: [&str; 9] = ["ACCOUNT", "STATE", "LISTED", "NEW", "DELIVERED", "PARKED", "REMOVED", "SIZE", "TIME"];
-
-/// Account and state are always shown and stand on the left; the others are numbers.
-const ALWAYS: usize = 2;
-
-const GREEN: &str = "32";
-const RED: &str = "1;31";
-const YELLOW: &str = "33";
-const DIM: &str = "2";
+const COLUMNS: &[Column] = &[
+    Column::always("ACCOUNT"),
+    Column::always("STATE"),
+    Column::number("LISTED"),
+    Column::number("NEW"),
+    Column::number("DELIVERED"),
+    Column::number("PARKED"),
+    Column::number("REMOVED"),
+    Column::number("SIZE"),
+    Column::number("TIME"),
+];
 
 /// How each account went, a total line, and beneath it what went wrong and what to do about it.
 ///
 /// `width` is in columns; where it does not suffice, columns drop from the right. Addresses are never cut.
 pub(crate) fn closing_table(rows: &[(String, Report)], width: usize, look: Look) -> String {
-    let mut cells: Vec<[Cell; 9]> = vec![HEADS.map(|head| Cell::new(DIM, head.to_owned()))];
-    cells.extend(
-        rows.iter().map(|(address, report)| row(Cell::plain(Inert::text(address)), state(report, look), report)),
-    );
+    let mut table = Table::new(COLUMNS);
+    for (address, report) in rows {
+        table.row(row(Cell::plain(Inert::text(address)), state(report, look), report));
+    }
     if rows.len() > 1 {
         let (total, ok) = total(rows);
         let label = counted(rows.len() as u64, "account", "accounts");
-        cells.push(row(Cell::plain(label), Cell::plain(format!("{} ok", count(ok))), &total));
+        table.row(row(Cell::plain(label), Cell::plain(format!("{} ok", count(ok))), &total));
     }
-    let mut text = laid_out(&cells, width, look);
+    let mut text = table.text(Some(width), look);
     for (address, report) in rows {
         for change in &report.changes {
             let mark = look.paint(YELLOW, "~");
@@ -64,24 +67,9 @@ pub(crate) fn closing_table(rows: &[(String, Report)], width: usize, look: Look)
     text
 }
 
-struct Cell {
-    paint: &'static str,
-    text: String,
-}
-
-impl Cell {
-    fn new(paint: &'static str, text: String) -> Self {
-        Self { paint, text }
-    }
-
-    fn plain(text: String) -> Self {
-        Self::new("", text)
-    }
-}
-
-fn row(account: Cell, state: Cell, report: &Report) -> [Cell; 9] {
+fn row(account: Cell, state: Cell, report: &Report) -> Vec<Cell> {
     let number = |number| Cell::plain(count(number));
-    [
+    vec![
         account,
         state,
         number(report.listed),
@@ -126,35 +114,6 @@ fn total(rows: &[(String, Report)]) -> (Report, u64) {
         ok += u64::from(report.error.is_none() && report.parked == 0 && report.deferred == 0);
     }
     (total, ok)
-}
-
-fn laid_out(rows: &[[Cell; 9]], width: usize, look: Look) -> String {
-    let mut widths = [0; 9];
-    for row in rows {
-        for (widest, cell) in widths.iter_mut().zip(row) {
-            *widest = columns(&cell.text).max(*widest);
-        }
-    }
-    let mut shown = widths.len();
-    while shown > ALWAYS && widths[..shown].iter().sum::<usize>() + 2 * (shown - 1) > width {
-        shown -= 1;
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (at, cell) in row.iter().enumerate().take(shown) {
-            let pad = " ".repeat(widths[at] - columns(&cell.text));
-            let gap = if at == 0 { "" } else { "  " };
-            let painted = if cell.paint.is_empty() { cell.text.clone() } else { look.paint(cell.paint, &cell.text) };
-            let _ = match at {
-                0..ALWAYS => write!(line, "{gap}{painted}{pad}"),
-                _ => write!(line, "{gap}{pad}{painted}"),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// What went wrong with an account, with its causes, and what a person can do.
@@ -230,7 +189,7 @@ c@b.test                  ~ 2 put off       0      0          0       0        0
         let colour = closing_table(&rows(), 120, Look { colour: true, utf8: true });
         let plain = closing_table(&rows(), 120, Look { colour: false, utf8: true });
         let mut stripped = colour.clone();
-        for code in ["0", GREEN, RED, YELLOW, DIM] {
+        for code in ["0", GREEN, RED, YELLOW, connectord::look::DIM] {
             stripped = stripped.replace(&format!("\x1b[{code}m"), "");
         }
         assert_eq!(stripped, plain);

@@ -114,6 +114,10 @@ impl Daemon {
         Self { child, stdout, stderr, began: Instant::now(), peak_kib: 0 }
     }
 
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.stdout.path()).unwrap()).into_owned()
+    }
+
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.stderr.path()).unwrap()).into_owned()
     }
@@ -183,10 +187,9 @@ impl Daemon {
             assert!(Instant::now() < deadline, "waited {patience:?} for its end");
             std::thread::sleep(Duration::from_millis(10));
         };
-        let stdout = String::from_utf8_lossy(&std::fs::read(self.stdout.path()).unwrap()).into_owned();
         Outcome {
             code: status.code(),
-            stdout,
+            stdout: self.stdout(),
             stderr: self.stderr(),
             duration: self.began.elapsed(),
             peak_kib: self.peak_kib,

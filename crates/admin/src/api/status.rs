@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
-use crate::backend::{FieldProblem, Overview, PartState, Refusal};
+use crate::backend::{FieldProblem, Health, Overview, PartState, Refusal};
 use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
@@ -140,14 +140,35 @@ fn plain(status: StatusCode, text: String) -> Response {
 }
 
 pub(super) async fn metrics(ask: Ask) -> Answered {
-    let text = exposition(&ask.app.backend.overview(24).await?);
+    let overview = ask.app.backend.overview(24).await?;
+    let overdue = overdue(ask.app.backend.as_ref(), ask.words.now).await?;
+    let text = exposition(&overview, overdue);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
+/// For how many seconds the most overdue check waits, among the accounts that are longest without a good one: a page of those that are well,
+/// and one of those that are delayed. What waits for a person has no next check.
+async fn overdue(backend: &dyn crate::backend::Backend, now: crate::at::At) -> Result<u64, Refusal> {
+    use crate::backend::{AccountQuery, Activity, Health, Sort};
+    let mut most = 0;
+    for health in [Health::Ok, Health::Delayed] {
+        let query = AccountQuery {
+            health: Some(health),
+            activity: Some(Activity::Idle),
+            sort: Sort::LastOk,
+            limit: 200,
+            ..AccountQuery::default()
+        };
+        let (page, _) = backend.accounts(&query).await?;
+        most = page.items.iter().filter_map(|row| Some(now.since(row.next?))).fold(most, u64::max);
+    }
+    Ok(most)
+}
+
 /// Figures as Prometheus reads them. Labels are our own words and parts of the installation: no account, host, user or sender, of
 /// which there is no end.
-fn exposition(o: &Overview) -> String {
+fn exposition(o: &Overview, overdue: u64) -> String {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, values: &[(String, u64)]| {
         let _ = writeln!(text, "# HELP connectord_{name} {help}\n# TYPE connectord_{name} gauge");
@@ -160,10 +181,8 @@ fn exposition(o: &Overview) -> String {
             value.chars().filter(|c| c.is_ascii_alphanumeric() || " ._-/:".contains(*c)).take(64).collect();
         format!("{{{name}=\"{value}\"}}")
     };
-    let health: Vec<_> = crate::backend::Health::ALL
-        .iter()
-        .map(|health| (label("health", health.word()), o.accounts.of(health)))
-        .collect();
+    let health: Vec<_> =
+        Health::ALL.iter().map(|health| (label("health", health.word()), o.accounts.of(health))).collect();
     gauge("accounts", "Accounts by health.", &health);
     let activity = [("checking", o.checking), ("queued", o.queued), ("listening", o.listening)];
     gauge("activity", "Accounts by what they do.", &activity.map(|(word, n)| (label("activity", word), n)));
@@ -188,6 +207,7 @@ fn exposition(o: &Overview) -> String {
         .map(|part| (label("part", &part.name), u64::from(part.state != PartState::Down)))
         .collect();
     gauge("part_up", "Whether a part of the installation answers.", &parts);
+    gauge("check_overdue_seconds", "How long the most overdue check waits.", &[(String::new(), overdue)]);
     gauge("start_time_seconds", "When the daemon began.", &[(String::new(), u64::try_from(o.since.0).unwrap_or(0))]);
     text
 }

@@ -6,5 +6,6 @@ mod support;
 mod api;
 mod hostile;
 mod live;
+mod monitoring;
 mod pages;
 mod threats;

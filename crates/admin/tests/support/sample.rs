@@ -328,6 +328,15 @@ impl Sample {
         self.changed(id);
     }
 
+    /// Lets an account's next check have been due so long ago.
+    pub fn overdue(&self, id: &str, seconds: u64) {
+        let at = self.ago(seconds);
+        if let Some(account) = self.state().accounts.iter_mut().find(|a| a.row.id == id) {
+            account.row.next = Some(at);
+            account.row.activity = Activity::Idle;
+        }
+    }
+
     /// Lets an account deliver to these users.
     pub fn deliver_to(&self, id: &str, users: &[&str]) {
         if let Some(account) = self.state().accounts.iter_mut().find(|a| a.row.id == id) {

@@ -155,15 +155,19 @@ pub fn quarantine_directory(config: &Config, state: &Path) -> PathBuf {
 /// # Errors
 /// [`OpenError`], above all when another process has it.
 pub fn quarantine(config: &Config, state: &Path) -> Result<DirectoryQuarantine, OpenError> {
+    DirectoryQuarantine::open(&quarantine_directory(config, state), quarantine_options(config))
+}
+
+/// How much the quarantine keeps, and for how long.
+pub fn quarantine_options(config: &Config) -> connectord_quarantine::Options {
     let settings = &config.quarantine;
-    let options = connectord_quarantine::Options {
+    connectord_quarantine::Options {
         keep_for: settings.keep_for,
         max_octets: settings.max_octets,
         max_messages: settings.max_messages,
         disk_timeout: settings.disk_timeout,
         ..connectord_quarantine::Options::default()
-    };
-    DirectoryQuarantine::open(&quarantine_directory(config, state), options)
+    }
 }
 
 /// The filters as the engine has them, with where they keep messages back.

@@ -25,7 +25,7 @@ impl Quota {
     }
 
     /// The first line is `1000000S,1000C`, each of the others `<octets> <messages>` to be summed up.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         let mut quota = Self::default();
         for limit in first.trim().split(',') {

@@ -23,7 +23,7 @@ const FROM: &[u8] = b"From ";
 ///
 /// That is mboxrd: it can be undone without loss. Works by blocks; what it holds back is bounded.
 #[derive(Debug)]
-pub(super) struct Quoter {
+pub(crate) struct Quoter {
     state: At,
     last: u8,
 }
@@ -45,7 +45,7 @@ impl Default for Quoter {
 }
 
 impl Quoter {
-    pub(super) fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
         if let Some(last) = piece.last() {
             self.last = *last;
         }
@@ -80,7 +80,7 @@ impl Quoter {
     }
 
     /// Ends the message: with a line end, and an empty line.
-    pub(super) fn finish(mut self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(mut self, out: &mut Vec<u8>) {
         self.release(out);
         if self.last != b'\n' {
             out.push(b'\n');

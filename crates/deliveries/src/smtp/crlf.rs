@@ -3,14 +3,14 @@
 /// Bare CR and bare LF become CRLF: lettre stuffs dots only behind CRLF, and a server that takes a bare LF for a line end
 /// would let the message end where its sender wants (CVE-2023-51764).
 #[derive(Debug, Default)]
-pub(super) struct Crlf {
+pub(crate) struct Crlf {
     after_cr: bool,
     held: bool,
 }
 
 impl Crlf {
     /// The next piece of the message; it may end anywhere.
-    pub(super) fn push(&mut self, octets: &[u8]) -> Vec<u8> {
+    pub(crate) fn push(&mut self, octets: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(octets.len() + octets.len() / 32 + 2);
         let mut rest = octets;
         while let Some(first) = rest.first() {

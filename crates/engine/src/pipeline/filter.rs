@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use connectord_filter::{Decision, Disposition, History, Message, OnFailure, Unchecked, Verdict, Why};
 use connectord_mail::head::MAX_HEAD;
+use connectord_mail::relay::Origin;
 use connectord_mail::{Body, Envelope, Head, Relays};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
@@ -33,8 +34,13 @@ pub(super) struct Stage<'a> {
     down: Mutex<HashMap<usize, Unchecked>>,
 }
 
-/// What a task brings back: the header, and what came of asking each filter.
-type Looked = (std::io::Result<Bytes>, Vec<Asked>);
+/// What a task brings back.
+struct Looked {
+    /// The header, and whose its Authentication-Results are.
+    read: std::io::Result<(Bytes, Vec<Origin>)>,
+    /// What came of asking each filter.
+    asked: Vec<Asked>,
+}
 
 impl<'a> Stage<'a> {
     /// Nothing where no filter is to be asked.
@@ -65,7 +71,7 @@ impl<'a> Stage<'a> {
                 () = stopped(&mut stop) => return Err(RunError::Stopped),
                 // A filter that hangs keeps no other account from retrieving.
                 Some(looked) = self.run.delivering(looking.join_next_with_id()) => {
-                    let (id, (head, asked)) = match looked {
+                    let (id, Looked { read, asked }) = match looked {
                         Ok(looked) => looked,
                         // A filter that panics is caught where it is asked: this is our own fault, and told as such.
                         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -73,8 +79,8 @@ impl<'a> Stage<'a> {
                     };
                     let mut message = *waiting.remove(&id).expect("each task has its message");
                     message.more |= !waiting.is_empty();
-                    let head = head.map_err(RunError::Spool)?;
-                    let message = Box::new(self.decide(message, head, asked)?);
+                    let (head, origins) = read.map_err(RunError::Spool)?;
+                    let message = Box::new(self.decide(message, head, &origins, asked)?);
                     decided.send(Item::Message(message)).await.map_err(|_| RunError::Stopped)?;
                 }
                 item = queue.recv(), if may_take => match item {
@@ -111,19 +117,26 @@ impl<'a> Stage<'a> {
         async move {
             let head = match head_of(&body).await {
                 Ok(head) => head,
-                Err(error) => return (Err(error), Vec::new()),
+                Err(error) => return Looked { read: Err(error), asked: Vec::new() },
             };
-            if gates.is_empty() {
-                return (Ok(head), Vec::new());
-            }
             let envelope = Envelope::recover_trusting(Head::of(&head), &relays);
+            let read = Ok((head.clone(), envelope.origins.clone()));
+            if gates.is_empty() {
+                return Looked { read, asked: Vec::new() };
+            }
             let deadline = std::time::Instant::now();
-            let message = Message { id, account, recipients, envelope, head: head.clone(), body, deadline };
-            (Ok(head), ask_all(&gates, &down, &message, patience).await)
+            let message = Message { id, account, recipients, envelope, head, body, deadline };
+            Looked { read, asked: ask_all(&gates, &down, &message, patience).await }
         }
     }
 
-    fn decide(&self, mut message: Incoming, head: Bytes, asked: Vec<Asked>) -> Result<Incoming, RunError> {
+    fn decide(
+        &self,
+        mut message: Incoming,
+        head: Bytes,
+        origins: &[Origin],
+        asked: Vec<Asked>,
+    ) -> Result<Incoming, RunError> {
         let run = self.run;
         let policy = &run.job.policy;
         let mut first_down = None;
@@ -139,7 +152,8 @@ impl<'a> Stage<'a> {
             answers.push(answer);
         }
         let history = if message.anyway { History::default() } else { run.history(message.message) };
-        let decision = policy.decide(&answers, history);
+        let mut decision = policy.decide(&answers, history);
+        decision.edits = decision.edits.without_forged(origins);
         let stays = matches!(decision.disposition, Disposition::Later { postponed: false, .. } | Disposition::Park);
         if let (Some((place, trouble, is_there)), true, OnFailure::Keep) = (first_down, stays, policy.on_failure) {
             return Err(RunError::Filter { filter: self.gates[place].describe(), trouble, is_there });

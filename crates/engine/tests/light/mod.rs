@@ -117,6 +117,11 @@ impl Light {
         run(&self.site, job, Mode::default(), self.stop.subscribe()).await
     }
 
+    /// As [`Self::run`], by a process that knows only what is in the state.
+    pub(crate) async fn another_process(&self, job: &Job) -> Report {
+        run(&self.site_with(self.store.clone()), job, Mode::default(), self.stop.subscribe()).await
+    }
+
     pub(crate) fn pass(&self, seconds: i64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }

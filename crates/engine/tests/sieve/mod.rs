@@ -80,6 +80,8 @@ pub(crate) struct Judge {
     goes_on: watch::Sender<bool>,
     pub(crate) fails_once: AtomicBool,
     pub(crate) slow: AtomicBool,
+    /// What it says of its own sample.
+    pub(crate) sample: Mutex<Result<Option<bool>, Why>>,
     pub(crate) asked: AtomicUsize,
     found: AtomicUsize,
     at_once: AtomicUsize,
@@ -99,6 +101,7 @@ impl Judge {
             goes_on: watch::channel(true).0,
             fails_once: AtomicBool::new(false),
             slow: AtomicBool::new(false),
+            sample: Mutex::new(Ok(None)),
             asked: AtomicUsize::new(0),
             found: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
@@ -188,7 +191,9 @@ impl Filter for Judge {
     }
 
     async fn probe(&self, _: Instant) -> Result<Probe, Unchecked> {
-        Ok(Probe { version: "test".into(), found_test_sample: None })
+        let found = *self.sample.lock().unwrap();
+        let trouble = |why| Unchecked::new(why, "no answer in time");
+        found.map(|found| Probe { version: "test".into(), found_test_sample: found }).map_err(trouble)
     }
 
     async fn ping(&self, _: Instant) -> Result<(), Unchecked> {
@@ -227,6 +232,10 @@ pub(crate) struct Shelf {
     kept: AtomicUsize,
     pub(crate) full: AtomicBool,
     pub(crate) silent: AtomicBool,
+    /// It fails, once that is so.
+    pub(crate) fails_when: Mutex<Option<Box<dyn Fn() -> bool + Send + Sync>>>,
+    /// How often somebody tried to keep something.
+    pub(crate) tried: AtomicUsize,
     /// Whoever keeps the next message is killed there: before it is on the shelf, or when it is.
     pub(crate) kills: Mutex<Option<Kill>>,
     pub(crate) died: Notify,
@@ -264,6 +273,14 @@ impl Shelf {
 #[async_trait]
 impl Quarantine for Shelf {
     async fn keep(&self, held: Held) -> Result<(), QuarantineError> {
+        self.tried.fetch_add(1, Ordering::SeqCst);
+        let fails = || self.fails_when.lock().unwrap().as_ref().map(|is_so| is_so());
+        while let Some(is_so) = fails() {
+            if is_so {
+                return Err(QuarantineError::Failed("no answer from the disk".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if self.full.load(Ordering::SeqCst) {
             return Err(QuarantineError::Full("no room".into()));
         }

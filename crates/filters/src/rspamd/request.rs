@@ -56,7 +56,7 @@ impl Sender {
 
     /// A message with what is known of its envelope, and nothing that is not.
     pub(super) fn check(&self, host: &str, message: &Message) -> Request<Outgoing> {
-        let mut request = self.post("/checkv2", host, Outgoing::message(Pieces::new(message.body.clone())));
+        let mut request = self.post("/checkv2", host, Outgoing::message(Pieces::new(message.as_believed())));
         let mut tell = |name, value: &str| add(request.headers_mut(), name, value);
         let mut name = Name::Untold;
         if let Client::Known(client) = &message.envelope.client {

@@ -1,5 +1,6 @@
 use connectord_filter::Message;
-use connectord_mail::relay::Client;
+use connectord_mail::MethodResult;
+use connectord_mail::relay::{Client, Handoff};
 
 /// The request for a message of so many octets behind `front`.
 pub(super) fn symbols(user: Option<&str>, front: &[u8], size: u64) -> Vec<u8> {
@@ -10,12 +11,55 @@ pub(super) fn symbols(user: Option<&str>, front: &[u8], size: u64) -> Vec<u8> {
     request
 }
 
-/// A Received field for the hand-off, in Postfix' form, which SpamAssassin knows best; nothing when the client is unknown.
+/// What only the copy for spamd begins with: what the provider found out, and above all who handed the message over.
+/// Nothing when that is unknown.
+pub(super) fn front(message: &Message) -> Vec<u8> {
+    let Client::Known(client) = &message.envelope.client else { return Vec::new() };
+    let mut front = String::new();
+    for field in &message.envelope.authentication {
+        // Outlook.com leaves its name out, which its own host has.
+        let id = word(&field.authserv_id).or_else(|| word(&client.by)).unwrap_or("localhost");
+        for result in &field.results {
+            front += &found(id, result);
+        }
+    }
+    front += &handoff(message, client);
+    front.into_bytes()
+}
+
+/// One thing that the provider found out, as a field of its own: SpamAssassin passes over the whole of a field in which it
+/// does not understand a word, and providers write words of their own.
+fn found(id: &str, result: &MethodResult) -> String {
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|o| o.is_ascii_alphanumeric() || o == b'-');
+    if !is_plain(&result.method) || !is_plain(&result.result) {
+        return String::new();
+    }
+    let mut field = format!("Authentication-Results: {id};\r\n\t{}={}", result.method, result.result);
+    let known: &[&str] = match &*result.method {
+        "spf" => &["smtp.mailfrom", "smtp.mfrom", "smtp.helo"],
+        "dkim" => &["header.d", "header.i", "header.s"],
+        "dmarc" => &["header.from"],
+        "iprev" => &["policy.iprev"],
+        "auth" => &["smtp.auth"],
+        _ => &[],
+    };
+    for name in known {
+        // One that would have to be quoted is left out, as is one with "=", which SpamAssassin takes for a name's end.
+        let is_bare = |value: &&str| {
+            value.len() <= 255 && value.bytes().all(|o| o.is_ascii_alphanumeric() || b"@.-_+/:".contains(&o))
+        };
+        if let Some(value) = result.property(name).filter(is_bare) {
+            field += &format!(" {name}={value}");
+        }
+    }
+    field + "\r\n"
+}
+
+/// A Received field for the hand-off, in Postfix' form, which SpamAssassin knows best.
 ///
 /// The reverse-path stands in a comment, as Exim writes it: SpamAssassin believes that one before any other field, while
 /// one forged X-Envelope-From below would make it believe none.
-pub(super) fn handoff(message: &Message) -> Vec<u8> {
-    let Client::Known(client) = &message.envelope.client else { return Vec::new() };
+fn handoff(message: &Message, client: &Handoff) -> String {
     let helo = client.helo.as_deref().and_then(word).unwrap_or("unknown");
     // Unless the provider looks it up in both directions a name is the client's own word.
     let name = client.name.as_deref().filter(|_| client.name_confirmed).and_then(word).unwrap_or("unknown");
@@ -34,7 +78,6 @@ pub(super) fn handoff(message: &Message) -> Vec<u8> {
     format!(
         "Received: from {helo} ({name} [{address}])\r\n\tby {by} (Postfix) with {protocol} id {id}{sender}{date}\r\n"
     )
-    .into_bytes()
 }
 
 /// A host name or address literal that can stand in a Received field.

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::messages;
 
 const ACCOUNT: &str = "SELECT id, address, retired_at, failures, login_refusals, last_ok, last_check, next_check, hold,
-    error, refused_credential, clock_jump, silences, reason, since FROM account";
+    error, refused_credential, clock_jump, silences, reason, since, login FROM account";
 
 const MAILBOX: &str = "SELECT id, account, name, uid_validity, uid_next, first_listed, last_listed, absence_times,
     absence_since, continues, keys_recur, quiet FROM mailbox";
@@ -63,7 +63,8 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
     connection
         .prepare_cached(
             "UPDATE account SET failures = ?2, login_refusals = ?3, last_ok = ?4, last_check = ?5, next_check = ?6,
-             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11, reason = ?12, since = ?13
+             hold = ?7, error = ?8, refused_credential = ?9, clock_jump = ?10, silences = ?11, reason = ?12, since = ?13,
+             login = ?14
              WHERE id = ?1",
         )?
         .execute(params![
@@ -80,6 +81,7 @@ pub(super) fn record_health(connection: &Connection, account: AccountId, health:
             health.silences,
             health.reason.as_ref().map(Reason::to_text),
             time(health.since),
+            health.login,
         ])?;
     Ok(())
 }
@@ -367,6 +369,7 @@ fn account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
             silences: row.get(12)?,
             reason: row.get::<_, Option<String>>(13)?.as_deref().map(Reason::parse),
             since: time(14)?,
+            login: row.get("login")?,
         },
     })
 }

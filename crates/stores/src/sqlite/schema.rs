@@ -95,6 +95,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE run ADD COLUMN reason TEXT;
     ",
     super::values::SCHEMA,
+    // What logins taught about the account's server.
+    "
+    ALTER TABLE account ADD COLUMN login TEXT;
+    ",
 ];
 
 /// Makes the database file when it is missing, readable by its owner only; SQLite gives its other files the same mode.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `12,408`.
-pub(crate) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -16,17 +16,17 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// `1 message`, `2 messages`, `12,408 messages`.
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
 /// Decimal units, three digits: `0 B`, `999 B`, `1.24 kB`, `48.1 MB`, `481 GB`.
-pub(crate) fn octets(number: u64) -> String {
+pub fn octets(number: u64) -> String {
     scaled(number, 3)
 }
 
 /// Decimal units, two digits: `1.8 MB/s`; more would only flicker.
-pub(crate) fn rate(octets_per_second: u64) -> String {
+pub fn rate(octets_per_second: u64) -> String {
     format!("{}/s", scaled(octets_per_second, 2))
 }
 
@@ -56,7 +56,7 @@ fn scaled(number: u64, digits: u32) -> String {
 }
 
 /// `84 ms`, `1.2 s`, `42 s`, `3 min`, `5 h`, `6 d`.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let rounded = |unit: u128| (millis * 2 + unit) / (unit * 2);
     match millis {
@@ -71,7 +71,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 
 /// How long something may still take, in steps that do not pretend to know: `about 10 s`, 30 s, 1 min, 2, 5, then
 /// fives, then hours.
-pub(crate) fn about(left: Duration) -> String {
+pub fn about(left: Duration) -> String {
     let seconds = left.as_secs();
     match seconds {
         0..=10 => "about 10 s".into(),
