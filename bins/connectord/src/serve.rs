@@ -10,7 +10,7 @@ use connectord_config::build::limits;
 use connectord_engine::{Exit, Job, Scheduler};
 use connectord_mail::UnixTime;
 use connectord_notices::{Desk, Setup};
-use connectord_store::{SavedAccounts, Store, StoreError};
+use connectord_store::{SavedAccounts, Store, StoreError, Trail};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let made = Made {
         accounts: Arc::clone(&accounts),
         quarantine: parts.quarantine.clone(),
-        trail: parts.trail.clone().map(|trail| trail as Arc<dyn connectord_store::Trail>),
+        trail: parts.trail.clone().map(|trail| trail as Arc<dyn Trail>),
         witness,
         ring,
         file: path.clone().unwrap_or_else(|| PathBuf::from(setup::DEFAULT_CONFIG)),
