@@ -385,7 +385,7 @@ pub(crate) async fn tidy(keep: &dyn Keep, now: At) -> Result<(), KeepError> {
     }
     for (key, kept) in keep.list("start/", 500).await? {
         let invitation: Option<Invitation> = record(Some(kept));
-        if !invitation.is_some_and(|invitation| invitation.expires > now) {
+        if invitation.is_none_or(|invitation| invitation.expires <= now) {
             keep.delete(&key).await?;
         }
     }
