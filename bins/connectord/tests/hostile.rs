@@ -7,7 +7,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Installation, Outcome, account};
@@ -261,4 +261,45 @@ fn a_maildrop_of_millions_is_taken_in_parts() {
     };
     let outcome = fetch("pop3", pop3(listed), "a listing of 400,000 messages");
     assert!(outcome.code.is_some_and(|code| code != 0), "{outcome}");
+}
+
+/// Most are too large and skipped without being retrieved, which is what makes this quick.
+#[test]
+fn more_messages_than_one_session_deals_with_are_dealt_with_in_several() {
+    const MESSAGES: u32 = 230_000;
+    let is_small = |number: u32| number.is_multiple_of(23_000);
+    let uids: String = (1..=MESSAGES).map(|n| format!("{n} uid-{n}\r\n")).collect();
+    let sizes: String =
+        (1..=MESSAGES).map(|n| format!("{n} {}\r\n", if is_small(n) { 6 } else { 9_999_999 })).collect();
+    let heard = Arc::new(Mutex::new(Vec::<String>::new()));
+    let hears = Arc::clone(&heard);
+    let port = pop3(move |line| {
+        let (command, argument) = line.split_once(' ').unwrap_or((line, ""));
+        hears.lock().unwrap().push(command.to_owned());
+        let number = argument.parse().unwrap_or(0);
+        match command {
+            "STAT" => Some(say(format!("+OK {MESSAGES} 6\r\n"))),
+            "UIDL" => Some(say(format!("+OK\r\n{uids}.\r\n"))),
+            "LIST" if argument.is_empty() => Some(say(format!("+OK\r\n{sizes}.\r\n"))),
+            "RETR" => {
+                assert!(is_small(number), "{line}");
+                Some(say(format!("+OK\r\nMessage-ID: <{number}@x>\r\n\r\n{number}\r\n.\r\n")))
+            }
+            _ => None,
+        }
+    });
+    let here = Installation::new();
+    let account = account("pop3", "none", port);
+    here.configure(&format!("{account}max_message_size = \"1 MiB\"\noversize = \"skip\"\n"));
+    for (check, sessions) in [(1, 2), (2, 1)] {
+        let outcome = here.fetch_well();
+        assert!(outcome.peak_kib < MOST, "check {check}: {} KiB\n{outcome}", outcome.peak_kib);
+        println!("check {check}: {} KiB, {:?}", outcome.peak_kib, outcome.duration);
+        let commands = std::mem::take(&mut *heard.lock().unwrap());
+        let count = |name: &str| commands.iter().filter(|command| *command == name).count();
+        assert_eq!((count("QUIT"), count("UIDL")), (sessions, sessions), "check {check}");
+        assert_eq!(count("RETR"), if check == 1 { 10 } else { 0 }, "check {check}");
+        assert!(commands.len() < 100, "check {check}: {} commands", commands.len());
+        assert_eq!(here.files("ann").len(), 10, "check {check}");
+    }
 }

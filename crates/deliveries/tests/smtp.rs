@@ -312,6 +312,19 @@ async fn a_refused_login_is_for_a_person_to_look_at() {
     }
 }
 
+/// fetchmail crashed at such (CVE-2025-61962, 2025).
+#[tokio::test]
+async fn a_challenge_of_nothing_of_no_base64_or_of_something_else_is_an_error_and_gets_no_password() {
+    for challenge in ["334", "334 ", "334 %%%", "334 Zm9v", "334-Zm9v\r\n334 ", "334 \u{1b}[2J"] {
+        let hello = Script::new().server("220 x").client("EHLO localhost").server_raw("250-x\r\n250 AUTH LOGIN\r\n");
+        let server = hello.client_prefix("AUTH LOGIN").server(challenge).listen();
+        let smtp = Smtp::new(ann_logs_in(options(&server, Security::None)), Connector::new());
+        let failure = tokio::time::timeout(Duration::from_secs(60), smtp.probe()).await.unwrap().unwrap_err();
+        assert!(!failure.text.contains("tulip") && !failure.text.contains('\u{1b}'), "{challenge:?}: {failure}");
+        drop(server);
+    }
+}
+
 #[tokio::test]
 async fn presence_is_asked_without_a_message() {
     let script = hello().client("MAIL FROM:<> BODY=8BITMIME").server("250 ok");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use connectord_account::{Entry, Key, Oversize, Retention};
 use connectord_mail::{Fingerprint, UnixTime};
-use connectord_store::{Absence, MailboxRow, Mark, MessageName, MessageRef, What};
+use connectord_store::{Absence, MailboxId, MailboxRow, Mark, MessageName, MessageRef, What};
 use connectord_wire::Escaped;
 use tracing::warn;
 
@@ -224,21 +224,39 @@ pub(crate) async fn too_large(
     size_octets: u64,
 ) -> Result<(), RunError> {
     let (store, now) = (&run.site.store, run.site.clock.now());
-    let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
-    let reason = format!("message of {size_octets} octets exceeds the limit of {limit}");
-    let known = Some((name, size_octets));
     match run.job.account.oversize {
-        Oversize::Skip => {
-            store.mark(run.lease, message.mailbox, &[(message.key, message.generation)], Mark::Skipped).await?;
-            run.take_down_unread(message, known, &[(What::Skipped, "", &reason)]);
-        }
+        Oversize::Skip => skip(run, message.mailbox, &[(message, name.clone(), size_octets)]).await?,
         Oversize::Park => {
+            let reason = over_the_limit(run, size_octets);
             store.park(run.lease, message, name, print, size_octets, &reason, now).await?;
             run.tally.parked(run, &reason);
-            run.take_down_unread(message, known, &[(What::Parked, "", &reason)]);
+            run.take_down_unread(message, Some((name, size_octets)), &[(What::Parked, "", &reason)]);
         }
     }
     Ok(())
+}
+
+/// Messages that are skipped with one commit: a mailbox may have a hundred thousand, and other accounts' commits wait.
+pub(crate) const SKIPPED_AT_ONCE: usize = 10_000;
+
+/// Leaves messages over the limit alone for good, with one commit.
+pub(crate) async fn skip(
+    run: &Run<'_>,
+    mailbox: MailboxId,
+    messages: &[(MessageRef, MessageName, u64)],
+) -> Result<(), RunError> {
+    let keys: Vec<_> = messages.iter().map(|(message, ..)| (message.key, message.generation)).collect();
+    run.site.store.mark(run.lease, mailbox, &keys, Mark::Skipped).await?;
+    for (message, name, size_octets) in messages {
+        let reason = over_the_limit(run, *size_octets);
+        run.take_down_unread(*message, Some((name, *size_octets)), &[(What::Skipped, "", &reason)]);
+    }
+    Ok(())
+}
+
+fn over_the_limit(run: &Run<'_>, size_octets: u64) -> String {
+    let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
+    format!("message of {size_octets} octets exceeds the limit of {limit}")
 }
 
 /// Whether messages are removed right after their delivery.

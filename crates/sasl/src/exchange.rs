@@ -24,6 +24,7 @@ pub enum ChannelBinding {
 
 /// What an [`Exchange`] needs to know beside the credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExchangeOptions {
     /// The server's name as configured; OAUTHBEARER sends it (RFC 7628 §3.1).
     pub host: String,

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::calm::MANY_NEW;
 use super::wants::Wants;
 use super::{ImapRun, chunks, name, reference};
-use crate::mailbox::{Prints, Wanted, newest_first, too_large};
+use crate::mailbox::{Prints, SKIPPED_AT_ONCE, Wanted, newest_first, skip, too_large};
 use crate::pipeline::name_of;
 use crate::run::Run;
 use crate::skim::{Glance, Seen};
@@ -313,9 +313,20 @@ impl ImapRun<'_> {
             }
             return Ok(());
         }
+        if run.job.account.oversize == Oversize::Skip {
+            for some in large.chunks(SKIPPED_AT_ONCE) {
+                let mut skipped = Vec::with_capacity(some.len());
+                for (uid, size) in some {
+                    if let Some(wanted) = work.wanted.remove(*uid) {
+                        skipped.push((reference(mailbox, *uid, wanted.generation), name(*uid), *size));
+                    }
+                }
+                skip(run, mailbox.id, &skipped).await?;
+            }
+            return Ok(());
+        }
         // A person who decides about them sees from whom they are.
-        let shown = run.job.account.oversize == Oversize::Park && !large.is_empty();
-        let uids: UidSet = if shown { large.iter().map(|(uid, _)| *uid).collect() } else { UidSet::new() };
+        let uids: UidSet = large.iter().map(|(uid, _)| *uid).collect();
         let heads: HashMap<Uid, Found> = self.heads(uids, true).await?.into_iter().collect();
         for (uid, size) in large {
             let Some(wanted) = work.wanted.remove(uid) else { continue };

@@ -4,12 +4,12 @@ use std::collections::{HashMap, VecDeque};
 
 use connectord_account::{Decision, Entry, Key, Oversize, Verify};
 use connectord_pop3::{Event, MessageNumber, Retrieval};
-use connectord_store::MailboxRow;
+use connectord_store::{MailboxRow, MessageRef};
 use tracing::warn;
 
 use super::known::{Content, Known, is_same};
 use super::{Candidate, Connection, Due, Pop3Run};
-use crate::mailbox::{Failed, Wanted, too_large};
+use crate::mailbox::{Failed, SKIPPED_AT_ONCE, Wanted, skip, too_large};
 use crate::pipeline::Incoming;
 use crate::spool::{Collected, Collector};
 use crate::trouble::RunError;
@@ -37,18 +37,26 @@ impl Pop3Run<'_> {
         let run = self.run;
         let limit = run.job.account.max_message_octets.unwrap_or(u64::MAX);
         let mut waiting: VecDeque<&Candidate> = VecDeque::new();
+        let mut skipped: Vec<(MessageRef, &Candidate, u64)> = Vec::new();
         for candidate in candidates {
             match (candidate.message(mailbox), candidate.size_octets) {
                 (Some(message), Some(size)) if size > limit && !candidate.wanted.known => {
-                    // A person who decides about it sees from whom it is.
-                    let (name, print) = match run.job.account.oversize {
-                        Oversize::Park => self.recognisable(driver, candidate).await?,
-                        Oversize::Skip => (candidate.name(), None),
-                    };
-                    too_large(run, message, &name, print, size).await?;
+                    match run.job.account.oversize {
+                        Oversize::Park => {
+                            // A person who decides about it sees from whom it is.
+                            let (name, print) = self.recognisable(driver, candidate).await?;
+                            too_large(run, message, &name, print, size).await?;
+                        }
+                        Oversize::Skip => skipped.push((message, candidate, size)),
+                    }
                 }
                 _ => waiting.push_back(candidate),
             }
+        }
+        for some in skipped.chunks(SKIPPED_AT_ONCE) {
+            let some: Vec<_> =
+                some.iter().map(|(message, candidate, size)| (*message, candidate.name(), *size)).collect();
+            skip(run, mailbox.id, &some).await?;
         }
         waiting.iter().for_each(|candidate| driver.machine().retr(candidate.number));
         let mut retrieved = Retrieved { all_came: true, ..Retrieved::default() };
