@@ -179,7 +179,7 @@ fn from_the_first_link_to_the_first_delivered_message() {
     }
     let audit = web.ask("/audit");
     let first: Vec<&str> = audit["items"].as_array().unwrap().iter().filter_map(|line| line["what"].as_str()).collect();
-    assert!(first.contains(&"account.create") && first.contains(&"person.accept"), "{audit}");
+    assert!(first.contains(&"account.create") && first.contains(&"person.create"), "{audit}");
 }
 
 #[test]

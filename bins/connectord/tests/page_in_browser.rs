@@ -9,6 +9,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use browser::{Browser, ENTER, TAB};
 use common::{Daemon, Installation, Web, free_port, wait_until};
@@ -182,20 +184,23 @@ fn harmful(text: &str) -> Option<&'static str> {
     ["<img src=x", "<script>alert", "\u{1b}", "\u{202e}", "\u{7}"].into_iter().find(|part| text.contains(part))
 }
 
-/// Listens as long as the test runs, and answers each line; `""` is asked for the greeting.
-fn listen(answer: impl Fn(&str) -> String + Send + Sync + Clone + 'static) -> u16 {
+/// What a server answers to each line of one connection; `""` is asked for the greeting.
+type Answers = Box<dyn FnMut(&str) -> String + Send>;
+
+/// Listens as long as the test runs.
+fn listen(connection: impl Fn() -> Answers + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let answer = answer.clone();
-            std::thread::spawn(move || converse(stream, &answer));
+            let mut answers = connection();
+            std::thread::spawn(move || converse(stream, &mut answers));
         }
     });
     port
 }
 
-fn converse(mut stream: TcpStream, answer: &dyn Fn(&str) -> String) -> std::io::Result<()> {
+fn converse(mut stream: TcpStream, answer: &mut Answers) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?);
     let mut line = Vec::new();
     stream.write_all(answer("").as_bytes())?;
@@ -210,44 +215,47 @@ fn converse(mut stream: TcpStream, answer: &dyn Fn(&str) -> String) -> std::io::
 
 /// An LMTP server that says so much, and refuses every other message.
 fn lmtp() -> u16 {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    let (body, count) = (std::sync::Arc::new(Mutex::new(false)), std::sync::Arc::new(AtomicU32::new(0)));
-    listen(move |line| {
-        let mut body = body.lock().unwrap();
-        if *body {
-            if line != "." {
-                return String::new();
+    let count = Arc::new(AtomicU32::new(0));
+    listen(move || {
+        let (count, mut body) = (Arc::clone(&count), false);
+        Box::new(move |line| {
+            if body {
+                body = line != ".";
+                return match (body, count.load(Ordering::SeqCst) % 2) {
+                    (true, _) => String::new(),
+                    (false, refused) => {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        let code = if refused == 0 { "550 5.7.1" } else { "250 2.0.0" };
+                        format!("{code} {EVIL}\r\n")
+                    }
+                };
             }
-            *body = false;
-            return match count.fetch_add(1, Ordering::SeqCst) % 2 {
-                0 => format!("550 5.7.1 {EVIL}\r\n"),
+            match line.split(' ').next().unwrap_or_default().to_uppercase().as_str() {
+                "" => format!("220 here {EVIL}\r\n"),
+                "LHLO" => "250 here\r\n".to_owned(),
+                "DATA" => {
+                    body = true;
+                    "354 go on\r\n".to_owned()
+                }
                 _ => format!("250 2.0.0 {EVIL}\r\n"),
-            };
-        }
-        match line.split(' ').next().unwrap().to_uppercase().as_str() {
-            "" => format!("220 here {EVIL}\r\n"),
-            "LHLO" => "250 here\r\n".to_owned(),
-            "DATA" => {
-                *body = true;
-                "354 go on\r\n".to_owned()
             }
-            _ => format!("250 2.0.0 {EVIL}\r\n"),
-        }
+        })
     })
 }
 
 /// An IMAP server that refuses the login, with a greeting.
 fn refusing() -> u16 {
-    listen(|line| {
-        let (tag, command) = line.split_once(' ').unwrap_or((line, ""));
-        match command.split(' ').next().unwrap_or_default().to_uppercase().as_str() {
-            "" if tag.is_empty() => format!("* OK [CAPABILITY IMAP4rev1] {EVIL}\r\n"),
-            "CAPABILITY" => format!("* CAPABILITY IMAP4rev1\r\n{tag} OK done\r\n"),
-            "LOGIN" => format!("{tag} NO [AUTHENTICATIONFAILED] {EVIL}\r\n"),
-            "LOGOUT" => format!("* BYE {EVIL}\r\n{tag} OK done\r\n"),
-            _ => format!("{tag} BAD {EVIL}\r\n"),
-        }
+    listen(|| {
+        Box::new(|line| {
+            let (tag, command) = line.split_once(' ').unwrap_or((line, ""));
+            match command.split(' ').next().unwrap_or_default().to_uppercase().as_str() {
+                "" if tag.is_empty() => format!("* OK [CAPABILITY IMAP4rev1] {EVIL}\r\n"),
+                "CAPABILITY" => format!("* CAPABILITY IMAP4rev1\r\n{tag} OK done\r\n"),
+                "LOGIN" => format!("{tag} NO [AUTHENTICATIONFAILED] {EVIL}\r\n"),
+                "LOGOUT" => format!("* BYE {EVIL}\r\n{tag} OK done\r\n"),
+                _ => format!("{tag} BAD {EVIL}\r\n"),
+            }
+        })
     })
 }
 
