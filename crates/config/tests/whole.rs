@@ -19,6 +19,9 @@ const WHOLE: &str = r#"
 url = "sqlite:///var/lib/connectord/state.db"
 key_file = "key"
 
+[trail]
+keep_for = "30d"
+
 [log]
 to = "syslog"
 level = "debug"
@@ -255,6 +258,7 @@ fn every_key_arrives() {
         log: LogSettings { to: LogTarget::Syslog, level: LogLevel::Debug },
         admin: None,
         saved: SavedSettings::default(),
+        trail: TrailSettings { keep_for: Some(minutes(30 * 24 * 60)) },
         default_delivery: Some(DeliverySettings::Lmtp(LmtpSettings {
             address: Listen::Unix("/run/dovecot/lmtp".into()),
             connections: 2,

@@ -1,5 +1,7 @@
 //! The trail in its file: the battery, and what happens to the file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
