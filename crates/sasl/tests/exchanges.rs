@@ -235,7 +235,8 @@ fn the_gs2_flag_says_whether_the_offer_of_binding_was_seen() {
     let ann = Credential::password("a=n,n", "x").on_behalf_of("in,fo");
     let binding = ChannelBinding::Exporter(vec![7; 32]);
     let first = |binding: ChannelBinding, plus_offered: bool| {
-        let options = ExchangeOptions { plus_offered, ..options() };
+        let mut options = options();
+        options.plus_offered = plus_offered;
         let mut exchange = Exchange::start(Mechanism::ScramSha1, &ann, binding, NONCE, &options).unwrap();
         String::from_utf8(exchange.initial_response().unwrap().expose().to_vec()).unwrap()
     };
