@@ -58,7 +58,7 @@ pub(crate) async fn check(path: Option<PathBuf>, options: Check, colour: Colour)
         say::out_as_is(&sentence(&control::report_json(address, report)));
         exit = exit.worst(report.exit());
     }
-    parts.store.close().await;
+    parts.close().await;
     Ok(exit)
 }
 

@@ -165,7 +165,8 @@ impl Control {
         match request["do"].as_str().unwrap_or_default() {
             "fetch" => self.fetch(request, write).await,
             "parked" => {
-                let answer = parked::answer(&*self.site.store, request).await?;
+                let answer =
+                    parked::answer(&*self.site.store, &*self.site.trail, self.site.clock.now(), request).await?;
                 // What somebody waits for happens soon.
                 for account in &answer.check {
                     self.scheduler.check_now(account);
@@ -183,6 +184,7 @@ impl Control {
                     teacher: teacher(&self.config_in_force()),
                     now: self.site.clock.now(),
                     machine: self.site.hostname.clone(),
+                    trail: &*self.site.trail,
                 };
                 let answer = desk.answer(request).await?;
                 for row in &answer.rows {

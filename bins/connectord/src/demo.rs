@@ -83,7 +83,7 @@ pub(crate) async fn demo(options: crate::cli::Demo) -> Result<Exit, Error> {
         exit = exit.worst(verdict(&balance, waits));
     }
     show.screen.farewell(&show.place, options.once);
-    parts.store.close().await;
+    parts.close().await;
     Ok(exit)
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn fetch(config: Option<PathBuf>, options: Fetch, colour: Colou
             () = serve::told_to_stop() => {}
         }
     }
-    parts.store.close().await;
+    parts.close().await;
     Ok(exit)
 }
 

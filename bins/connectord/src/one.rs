@@ -61,7 +61,7 @@ pub(crate) async fn fetch_url(url: &str, options: &Fetch, colour: Colour) -> Res
     let reports = run_all(Arc::clone(&parts.site), vec![job], &config, mode).await;
     shown.finish();
     let exit = show(options, &reports, colour);
-    parts.store.close().await;
+    parts.close().await;
     Ok(exit)
 }
 

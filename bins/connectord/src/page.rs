@@ -61,6 +61,7 @@ pub(crate) struct Page {
     keep: Arc<dyn Keep>,
     events: broadcast::Sender<Event>,
     roster: Roster,
+    reading: watch::Reading,
     /// Folders that a test of an account found.
     folders: Mutex<HashMap<AccountId, Vec<String>>>,
     /// How the parts of the installation were found last.
@@ -93,6 +94,7 @@ impl Page {
             events: ring.events(),
             since: At(accounts.site.clock.now().0),
             roster: Roster::default(),
+            reading: watch::Reading::default(),
             folders: Mutex::default(),
             parts: Mutex::default(),
             users: users::Known::default(),

@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use connectord_account::{Key, State};
 use connectord_config::build::{BuildError, open_state, state_directory};
-use connectord_engine::Exit;
-use connectord_store::{AccountId, MailboxId, MessageRef, ParkedDelivery, ParkedRow, Step, Store, StoreError};
+use connectord_engine::{Clock, Exit};
+use connectord_mail::UnixTime;
+use connectord_store::{
+    AccountId, MailboxId, MessageRef, NoTrail, ParkedDelivery, ParkedRow, Recorder, Step, Store, StoreError,
+    TrailEntry, TrailKey, TrailName, TrailStep, What,
+};
 use connectord_wire::Escaped;
 use serde_json::{Value, json};
 use tracing::info;
@@ -54,7 +58,8 @@ pub(crate) async fn parked(path: Option<PathBuf>, options: Parked) -> Result<Exi
                 Target::Stderr => None,
                 _ => Some(setup::start_log(&settings)?),
             };
-            let answer = answer(&store, &request).await.map_err(Error::Usage);
+            let now = Clock::system().now();
+            let answer = answer(&store, &NoTrail, now, &request).await.map_err(Error::Usage);
             store.close().await;
             let answer = answer?;
             answer.rows.iter().for_each(show);
@@ -75,7 +80,12 @@ pub(crate) struct Answer {
 }
 
 /// Does what a request says, on the state itself.
-pub(crate) async fn answer(store: &dyn Store, request: &Value) -> Result<Answer, String> {
+pub(crate) async fn answer(
+    store: &dyn Store,
+    trail: &dyn Recorder,
+    now: UnixTime,
+    request: &Value,
+) -> Result<Answer, String> {
     let failed = |error: StoreError| error.to_string();
     let of = match request["account"].as_str() {
         Some(address) => Some(account(store, address).await?),
@@ -120,11 +130,41 @@ pub(crate) async fn answer(store: &dyn Store, request: &Value) -> Result<Answer,
             message_id = %known.name.message_id, size = known.size_octets, decision = verb,
             detail = %Escaped::text(&known.reason), "a person decided about a message"
         );
+        take_down(store, trail, now, &known, verb).await.map_err(failed)?;
         if verb != "skip" && !answer.check.contains(&known.account) {
             answer.check.push(known.account);
         }
     }
     Ok(answer)
+}
+
+/// A person's decision about a message, for the trail.
+async fn take_down(
+    store: &dyn Store,
+    trail: &dyn Recorder,
+    at: UnixTime,
+    known: &ParkedRow,
+    verb: &str,
+) -> Result<(), StoreError> {
+    let what = if verb == "skip" { What::Skipped } else { What::Retried };
+    if !trail.is_on() {
+        return Ok(());
+    }
+    let accounts = store.accounts().await?;
+    let Some(account) = accounts.iter().find(|row| row.address == known.account) else { return Ok(()) };
+    let MessageRef { mailbox, key, generation } = known.message;
+    let mailboxes = store.mailboxes(account.id).await?;
+    let Some(mailbox) = mailboxes.iter().find(|row| row.id == mailbox) else { return Ok(()) };
+    let name = TrailName::Key(TrailKey {
+        account: known.account.as_str().into(),
+        mailbox: mailbox.name.as_str().into(),
+        uid_validity: mailbox.uid_validity,
+        key,
+        generation,
+    });
+    let steps = vec![TrailStep::new(at, what, "", format!("a person decided: {verb}"))];
+    trail.record(TrailEntry { name, at, about: None, steps });
+    Ok(())
 }
 
 /// The messages that a request names, or all parked ones of an account.

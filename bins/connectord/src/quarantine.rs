@@ -20,7 +20,7 @@ use connectord_net::Connector;
 use connectord_quarantine::{
     DirectoryQuarantine, Entry, Query, Release, ReleaseError, Released, Report, Reporter, Sort, read_message,
 };
-use connectord_store::StoreError;
+use connectord_store::{NoTrail, Recorder, StoreError, TrailEntry, TrailName, TrailStep, What};
 use connectord_stores::sqlite::SqliteStore;
 use connectord_wire::Escaped;
 use serde_json::{Value, json};
@@ -117,6 +117,8 @@ async fn here(config: &Config, store: &SqliteStore, request: &Value) -> Result<A
         teacher: teacher(config),
         now: Clock::system().now(),
         machine: host_name(),
+        // The daemon does not run, and nobody waits for what is queued.
+        trail: &NoTrail,
     };
     desk.answer(request).await.map_err(Error::Usage)
 }
@@ -176,6 +178,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) teacher: Option<Arc<dyn Teacher>>,
     pub(crate) now: UnixTime,
     pub(crate) machine: String,
+    /// Who takes down what becomes of messages.
+    pub(crate) trail: &'a dyn Recorder,
 }
 
 impl Desk<'_> {
@@ -300,16 +304,30 @@ impl Desk<'_> {
         Ok(match self.place().release(id, &*delivery, &release).await {
             Ok(released) => {
                 log_release(&entry, &released, &delivery.describe());
+                let reached = released.copies.iter().filter_map(|copy| Some((&copy.user, copy.outcome.as_ref().ok()?)));
+                self.take_down(id, reached.map(|(user, said)| (What::Released, user.as_str(), said.as_str())));
                 (released_row(id, &released), exit_of(&released))
             }
             Err(error) => refused(id, &error),
         })
     }
 
+    /// What happened to a message, to whom, and words about it, for the trail.
+    fn take_down<'t>(&self, id: DeliveryId, steps: impl IntoIterator<Item = (What, &'t str, &'t str)>) {
+        let step = |(what, who, said): (What, &str, &str)| {
+            TrailStep::new(self.now, what, who, Escaped::text(said).to_string())
+        };
+        let steps: Vec<TrailStep> = steps.into_iter().map(step).collect();
+        if !steps.is_empty() {
+            self.trail.record(TrailEntry { name: TrailName::Delivery(id), at: self.now, about: None, steps });
+        }
+    }
+
     async fn discard(&self, id: DeliveryId) -> (Value, Exit) {
         let entry = self.place().entry(id);
         match self.place().discard(id, self.now).await {
             Ok(true) => {
+                self.take_down(id, [(What::Discarded, "", "a person decided")]);
                 if let Some(entry) = entry {
                     info!(
                         target: "connectord::mail",

@@ -10,7 +10,7 @@ use connectord_config::build::limits;
 use connectord_engine::{Exit, Job, Scheduler};
 use connectord_mail::UnixTime;
 use connectord_notices::{Desk, Setup};
-use connectord_store::{SavedAccounts, Store, StoreError};
+use connectord_store::{SavedAccounts, Store, StoreError, Trail};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
     let made = Made {
         accounts: Arc::clone(&accounts),
         quarantine: parts.quarantine.clone(),
-        trail: None,
+        trail: parts.trail.clone().map(|trail| trail as Arc<dyn Trail>),
         witness,
         ring,
         file: path.clone().unwrap_or_else(|| PathBuf::from(setup::DEFAULT_CONFIG)),
@@ -143,7 +143,7 @@ pub(crate) async fn serve(path: Option<PathBuf>, colour: Colour) -> Result<Exit,
             Err(_) => warn!(name, "did not end in time"),
         }
     }
-    parts.store.close().await;
+    parts.close().await;
     info!("stopped");
     Ok(Exit::Ok)
 }
@@ -230,6 +230,9 @@ async fn reload(path: Option<PathBuf>, parts: &mut setup::Parts, in_force: &InFo
             parts.replace_filters(&config, chain);
             in_force.put(parts, next);
             scheduler.set_limits(limits(&config));
+            if let (Some(trail), Some(keep)) = (&parts.trail, config.trail.keep_for) {
+                trail.set_keep(keep);
+            }
             let quiet = config.schedule.quiet.map(|quiet| (quiet.from_minute, quiet.to_minute));
             scheduler.set_quiet_hours(quiet, minute_of_day);
             warn_of_few_files(&parts.known);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use connectord_config::build::{
-    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, quarantine_options, site, state_directory,
+    Builder, filters, key_ring, open_state, quarantine, quarantine_directory, quarantine_options, site,
+    state_directory, trail,
 };
 use connectord_config::{Config, KeyRing, LogLevel, LogTarget};
 use connectord_engine::{Clock, Job, Observer, Site};
@@ -14,6 +15,7 @@ use connectord_notices::{Inbox, Setup};
 use connectord_quarantine::DirectoryQuarantine;
 use connectord_store::SavedAccounts;
 use connectord_stores::sqlite::SqliteStore;
+use connectord_stores::trail::SqliteTrail;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 
@@ -79,6 +81,8 @@ pub(crate) enum Keys {
 /// The live parts.
 pub(crate) struct Parts {
     pub(crate) store: Arc<SqliteStore>,
+    /// What became of each message; nothing where that is switched off.
+    pub(crate) trail: Option<Arc<SqliteTrail>>,
     pub(crate) site: Arc<Site>,
     pub(crate) builder: Builder,
     pub(crate) keys: Arc<KeyRing>,
@@ -125,7 +129,18 @@ pub(crate) async fn build_in(
         false => Some(quarantine(config, store.path())?),
     };
     let filters = filters(config, chain, quarantine.as_ref());
-    let site = Arc::new(site(config, Arc::clone(&store), connector, observer, filters)?);
+    let mut site = site(config, Arc::clone(&store), connector, observer, filters)?;
+    let trail = match trail(config, store.path()) {
+        Ok(trail) => trail.map(Arc::new),
+        Err(error) => {
+            warn!(%error, "what becomes of messages is not remembered");
+            None
+        }
+    };
+    if let Some(trail) = &trail {
+        site.trail = trail.clone();
+    }
+    let site = Arc::new(site);
     if let Some(quarantine) = &quarantine {
         let now = site.clock.now();
         // The sweep takes away what tells how a release ended that was cut short.
@@ -135,10 +150,18 @@ pub(crate) async fn build_in(
         }
     }
     connectord_engine::sweep(&site, &known.jobs).await?;
-    Ok(Parts { store, site, builder, keys, known, quarantine })
+    Ok(Parts { store, trail, site, builder, keys, known, quarantine })
 }
 
 impl Parts {
+    /// Does what is queued and closes the state.
+    pub(crate) async fn close(&self) {
+        if let Some(trail) = &self.trail {
+            trail.close().await;
+        }
+        self.store.close().await;
+    }
+
     /// All accounts that can be run, those of the file first.
     pub(crate) fn jobs(&self) -> &[Job] {
         &self.known.jobs

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use common::{Daemon, Outcome, control_command, wait_until};
+use common::{Daemon, Installation, Outcome, control_command, wait_until};
 use connectord_admin::{Backend, Keep, Listener, MemoryKeep, serve};
 use sample::Sample;
 use serde_json::Value;
@@ -458,4 +458,24 @@ fn every_command_has_a_manual_page_and_every_page_names_all_options() {
                 .unwrap();
         assert!(page.contains("Exit status: 0") && page.contains(r"\-\-config"), "{page}");
     }
+}
+
+#[test]
+fn the_running_daemon_answers_what_the_sample_answers() {
+    let here = Installation::new();
+    here.configure("");
+    let daemon = here.serve();
+    for arguments in SHOWING.iter().filter(|arguments| !matches!(arguments, ["message", ..] | [_, "show", ..])) {
+        let outcome = here.ask(arguments, "");
+        assert_eq!(outcome.code, Some(0), "{arguments:?}: {outcome}");
+    }
+    let status = here.ask(&["--json", "status"], "").report();
+    assert_eq!((&status["accounts"]["total"], status["now"]["checking"].as_u64()), (&0.into(), Some(0)), "{status}");
+    for arguments in [&["check-all"][..], &["stop", "--all"], &["export"], &["token", "first-start"]] {
+        let outcome = here.ask(arguments, "");
+        assert_eq!(outcome.code, Some(0), "{arguments:?}: {outcome}");
+    }
+    let missing = here.ask(&["message", "m3"], "");
+    assert_eq!(missing.code, Some(64), "{missing}");
+    assert_eq!(daemon.stop().code, Some(0));
 }

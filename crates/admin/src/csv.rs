@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt, stream};
+
 use crate::app::Ask;
 use crate::backend::{AccountQuery, Entered, Refusal, Saving, Secret, Settings};
 use crate::entered::{problems, secret_problem};
@@ -25,6 +27,9 @@ const COLUMNS: [&str; 12] = [
 
 /// Lines at most.
 const LINES: usize = 10_000;
+
+/// Lines that are seen to at once: each may wait for a server. As few as no provider minds.
+const AT_ONCE: usize = 8;
 
 /// What becomes of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,18 +165,18 @@ pub(crate) async fn import(ask: &Ask, text: &str, dry: bool, untested: bool) -> 
     if records.len() > LINES {
         return Err("too_many");
     }
-    let mut lines = Vec::new();
-    for (index, record) in records.into_iter().enumerate() {
-        let outcome = one(ask, &columns, &record, dry, untested).await;
+    let columns = &columns;
+    let lines = stream::iter(records.into_iter().enumerate()).map(|(index, record)| async move {
+        let outcome = one(ask, columns, &record, dry, untested).await;
         let address = columns
             .iter()
             .position(|column| column == "address")
             .and_then(|at| record.get(at))
             .cloned()
             .unwrap_or_default();
-        lines.push(Line { number: index + 2, address, outcome });
-    }
-    Ok(lines)
+        Line { number: index + 2, address, outcome }
+    });
+    Ok(lines.buffered(AT_ONCE).collect().await)
 }
 
 async fn one(ask: &Ask, columns: &[String], record: &[String], dry: bool, untested: bool) -> Outcome {

@@ -130,18 +130,18 @@ pub(crate) fn of_form(form: &Fields) -> (Entered, Vec<FieldProblem>) {
         delete,
         delete_by: word!("delete_by", defaults.delete_by),
         folders: lines("folders"),
-        antispam: form.has("antispam"),
-        antivirus: form.has("antivirus"),
+        antispam: form.ticked("antispam"),
+        antivirus: form.ticked("antivirus"),
         on_filter_failure: word!("on_filter_failure", defaults.on_filter_failure),
         max_megabytes: number("max_megabytes", &mut wrong, "no_number"),
         oversize: word!("oversize", defaults.oversize),
-        mark_seen: form.has("mark_seen"),
+        mark_seen: form.ticked("mark_seen"),
         delivery: form.get("delivery").to_owned(),
         recipient: form.get("recipient").to_owned(),
         pins: list("pins"),
         trusted_relays: list("trusted_relays"),
         note: form.get("note").replace("\r\n", "\n"),
-        enabled: form.has("enabled"),
+        enabled: form.ticked("enabled"),
     };
     if settings.security == Security::None && !form.has("readable") {
         wrong.push(FieldProblem::new("security", "readable"));
@@ -228,6 +228,15 @@ mod tests {
         assert_eq!(problems(&good()), []);
         let bad = Settings { host: "a b".into(), note: "x\u{1b}".into(), ..good() };
         assert_eq!(problems(&bad).len(), 2);
+    }
+
+    #[test]
+    fn what_is_chosen_of_two_editors_boxes_is_what_it_says() {
+        let text = "address=a%40b&host=h&deliver_to=x&folders=INBOX&antispam=no&antivirus=yes&mark_seen=no&enabled=yes";
+        let (entered, wrong) = of_form(&Fields::read(text.as_bytes()));
+        assert_eq!(wrong, []);
+        let settings = entered.settings;
+        assert!(!settings.antispam && settings.antivirus && !settings.mark_seen && settings.enabled);
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Fields {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// Whether a box is ticked; where two editors' values are chosen from, it says `yes` or `no`.
+    pub(crate) fn ticked(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, value)| known == name && value != "no")
+    }
+
     /// All values of a name that are not empty.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
         let values = self.0.iter().filter(|(known, value)| known == name && !value.is_empty());

@@ -17,6 +17,7 @@ use connectord_notices as notices;
 use connectord_sasl::{CredentialError, Credentials};
 use connectord_store::{NoTrail, StoreError};
 use connectord_stores::sqlite::{self, SqliteStore};
+use connectord_stores::trail::{self, SqliteTrail};
 use connectord_wire::Escaped;
 
 pub use filters::{filters, quarantine, quarantine_directory, quarantine_options, teacher};
@@ -156,6 +157,15 @@ pub fn site(
         board: Board::default(),
         trail: Arc::new(NoTrail),
     })
+}
+
+/// Opens the trail beside the state; nothing where it is switched off.
+///
+/// # Errors
+/// [`StoreError`] when its file cannot be opened or made. Mail can go on without it.
+pub fn trail(config: &Config, state: &Path) -> Result<Option<SqliteTrail>, StoreError> {
+    let Some(keep) = config.trail.keep_for else { return Ok(None) };
+    SqliteTrail::open(state, trail::Options { keep, ..trail::Options::default() }).map(Some)
 }
 
 /// How many checks may run at once.

@@ -87,7 +87,7 @@ fn walk(
 /// Whether a value is a secret, or may hold one: a program's arguments and the userinfo of a URL may.
 fn is_secret(path: &str, value: &DeValue<'_>) -> bool {
     let name = path.rsplit('.').next().unwrap_or(path);
-    let named = ["password", "secret", "token", "webhook"].iter().any(|word| name == *word)
+    let named = ["password", "secret", "token", "webhook"].contains(&name)
         || (name.contains("password") && name.ends_with("_command"));
     named || value.as_str().is_some_and(|text| text.contains("://") && text.contains('@'))
 }

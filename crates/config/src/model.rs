@@ -22,6 +22,8 @@ use crate::Problem;
 pub struct Config {
     /// `[state]`: where it is remembered what was fetched.
     pub state: StateSettings,
+    /// `[trail]`: whether and how long it is remembered what became of each message.
+    pub trail: TrailSettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `[admin]`: where the page and the API listen; `None`: on the socket beside the state alone.
@@ -341,6 +343,19 @@ pub struct CommandSettings {
     pub search_path: String,
     /// What becomes of a message that may have arrived; default redelivered.
     pub ambiguous: Ambiguous,
+}
+
+/// `[trail]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrailSettings {
+    /// How long it is remembered what became of a message; default 90 days. `None`: not at all.
+    pub keep_for: Option<Duration>,
+}
+
+impl Default for TrailSettings {
+    fn default() -> Self {
+        Self { keep_for: Some(Duration::from_secs(90 * 86_400)) }
+    }
 }
 
 /// What accounts that are kept in the state may do.

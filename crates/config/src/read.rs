@@ -13,6 +13,7 @@ pub(crate) use accounts::is_token;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use connectord_net::{NetworkError, Timeouts, TlsVersion};
 use connectord_wire::Endpoint;
@@ -67,6 +68,7 @@ fn config(context: &Context<'_>, root: &Spanned<DeTable<'_>>) -> Config {
     let notices = notices::read(root, default_delivery.is_some(), &deliveries);
     Config {
         state: state(root),
+        trail: trail(root),
         log: log(root),
         admin: admin(root),
         default_delivery: default_delivery.flatten(),
@@ -102,6 +104,16 @@ fn table<'a, 'i>(parent: Section<'a, 'i>, name: &str, schema: &'static Schema) -
 fn state(root: Section<'_, '_>) -> StateSettings {
     let Some(section) = table(root, "state", &schema::STATE) else { return StateSettings::default() };
     StateSettings { database: database(section), key_file: section.path("key_file").map(Spanned::into_inner) }
+}
+
+fn trail(root: Section<'_, '_>) -> TrailSettings {
+    let Some(section) = table(root, "trail", &schema::TRAIL) else { return TrailSettings::default() };
+    let day = Duration::from_secs(86_400);
+    let keep_for = section.form("keep_for", |text| match text {
+        "off" => Some(None),
+        _ => values::duration(text).filter(|time| (day..=36_600 * day).contains(time)).map(Some),
+    });
+    TrailSettings { keep_for: keep_for.map_or_else(|| TrailSettings::default().keep_for, Spanned::into_inner) }
 }
 
 fn database(section: Section<'_, '_>) -> Option<PathBuf> {

@@ -132,6 +132,7 @@ pub(crate) const ROOT: Schema = Schema {
         key("delivery", Kind::Table("a table, [delivery] or [delivery.NAME]"), Words("none"), "Where mail goes."),
         key("users", Kind::Table("a table, [users]"), Words("none"), "Who is a local user."),
         key("state", Kind::Table("a table, [state]"), Words("none"), "What is remembered."),
+        key("trail", Kind::Table("a table, [trail]"), Words("none"), "What became of each message."),
         key("log", Kind::Table("a table, [log]"), Words("none"), "What is told."),
         key("schedule", Kind::Table("a table, [schedule]"), Words("none"), "When and how many."),
         key("timeouts", Kind::Table("a table, [timeouts]"), Words("none"), "How long."),
@@ -164,6 +165,20 @@ pub(crate) const STATE: Schema = Schema {
              that anybody could read, and a lost key means typing them again.",
         ),
     ],
+};
+
+pub(crate) const TRAIL: Schema = Schema {
+    title: "[trail]",
+    doc: "What became of each message, to be looked up: `trail.db` beside the state, some 700 octets for each. Nothing depends on it: \
+          no message waits for it, a power failure may take its last second, and a damaged file is set aside and begun anew. A \
+          backup of the state does not hold it.",
+    keys: &[key(
+        "keep_for",
+        Kind::Form("a time from 1d on such as \"90d\", or \"off\""),
+        Value("\"90d\""),
+        "How long it is remembered what became of a message. With `\"off\"` nothing is, from the next start on, and there are no \
+         figures over time.",
+    )],
 };
 
 pub(crate) const LOG: Schema = Schema {
@@ -823,7 +838,7 @@ pub(crate) const ACCOUNT: Schema = Schema {
 };
 
 /// All tables, in the order of the reference page.
-pub(crate) const ALL: [&Schema; 26] = [
+pub(crate) const ALL: [&Schema; 27] = [
     &ACCOUNT,
     &DELIVERY,
     &MAILDIR,
@@ -847,6 +862,7 @@ pub(crate) const ALL: [&Schema; 26] = [
     &NOTICES,
     &LOG,
     &STATE,
+    &TRAIL,
     &PROCESS,
     &ADMIN,
     &SAVED,

@@ -313,6 +313,13 @@ fn a_policy_is_written_in_known_words() {
             "10:18: subject_prefix must be text in quotes, or \"\" for none, not 7",
         ]
     );
+    // A message is not put off for longer than a filter's greylist remembers it.
+    let waits = |time: &str| faults(&format!("[filter]\npostpone_for = \"{time}\"\n"));
+    assert_eq!(warnings("[filter]\npostpone_for = \"2d\"\n[filter.rspamd]\n"), [""; 0]);
+    assert_eq!(
+        waits("49h"),
+        ["2:16: postpone_for must be a time such as \"15m\" or \"1h 30m\", from 10s to 2d, not \"49h\""]
+    );
     assert_eq!(
         faults("[filter.rspamd]\n[filter]\non_spam = \"folder:.Junk\"\nsubject_prefix = \"x\"\nmark_at = 5\n"),
         [

@@ -108,6 +108,20 @@ impl Board {
         accounts.iter().map(|(address, live)| (address.clone(), locked(live).shown())).collect()
     }
 
+    /// A check begins; what the account did before, for [`Board::ends`].
+    pub(crate) fn begins(&self, address: &str, now: UnixTime) -> AccountNow {
+        let before = locked(&self.live(address)).now.clone();
+        self.does(address, Activity::Checking, now, None);
+        before
+    }
+
+    /// The check is over. One that was asked for beside the schedule leaves the account as it was.
+    pub(crate) fn ends(&self, address: &str, before: AccountNow) {
+        let activity = if before.activity == Activity::Listening { Activity::Listening } else { Activity::Idle };
+        let now = AccountNow { activity, check: None, ..before };
+        *locked(&self.live(address)) = Live { now, ..Live::default() };
+    }
+
     /// An account does something else; `next_check` is when it is checked next, if that is known.
     pub(crate) fn does(&self, address: &str, activity: Activity, now: UnixTime, next_check: Option<UnixTime>) {
         let live = self.live(address);
@@ -207,7 +221,7 @@ mod tests {
         board.does("ann@x", Activity::Queued, UnixTime(1), None);
         board.does("ann@x", Activity::Queued, UnixTime(2), None);
         assert_eq!(board.state_of("ann@x").map(|now| (now.activity, now.since)), Some((Activity::Queued, UnixTime(1))));
-        board.does("ann@x", Activity::Checking, UnixTime(3), None);
+        let before = board.begins("ann@x", UnixTime(3));
         for progress in [
             Progress::Connecting { server: "imap.x:993" },
             Progress::LoggedIn { tls: Some("TLS 1.3") },
@@ -227,6 +241,9 @@ mod tests {
         assert_eq!(counted, (Some(12), 3, 1, 1, 42, 4));
         assert_eq!((check.filtered, check.spam, check.delivered, check.began), (1, 1, 1, UnixTime(3)));
         assert_eq!((check.server.as_deref(), check.tls.as_deref()), (Some("imap.x:993"), Some("TLS 1.3")));
+        board.ends("ann@x", before);
+        assert_eq!(board.state_of("ann@x").map(|now| (now.activity, now.check)), Some((Activity::Idle, None)));
+        board.does("ann@x", Activity::Queued, UnixTime(4), None);
         board.does("ann@x", Activity::Idle, UnixTime(4), Some(UnixTime(900)));
         let idle = AccountNow { since: UnixTime(4), next_check: Some(UnixTime(900)), ..AccountNow::default() };
         assert_eq!(board.state_of("ann@x"), Some(idle));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use connectord_delivery::{RecallRow, Recalled};
 use connectord_mail::{DeliveryId, Identity};
-use connectord_store::{DeliveryRow, MessageRef, Settle, Settled, Step, StoreError};
+use connectord_store::{DeliveryRow, MessageRef, Settle, Settled, Step, StoreError, What};
 use tracing::warn;
 
 use crate::pipeline::fate::QUARANTINE;
@@ -52,6 +52,7 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
                 run.tally.parked(run, reason);
             }
         }
+        take_down(run, &settled).await?;
         // A row that waits may need what its whole batch was kept for.
         if wait.is_none() {
             run.job.delivery.settled(&notes).await;
@@ -62,6 +63,28 @@ pub(crate) async fn recover(run: &Run<'_>, rows: &[DeliveryRow]) -> Result<(), R
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),
     }
+}
+
+/// What was found out about messages, for the trail.
+async fn take_down(run: &Run<'_>, settled: &[Settle]) -> Result<(), RunError> {
+    if !run.site.trail.is_on() {
+        return Ok(());
+    }
+    for mailbox in run.site.store.mailboxes(run.account.id).await? {
+        run.opened(&mailbox);
+    }
+    for Settle { message, destination, user, settled } in settled {
+        let (what, detail) = match settled {
+            Settled::Delivered if destination == QUARANTINE => {
+                (What::Quarantined, "found there after it was cut short")
+            }
+            Settled::Delivered => (What::Delivered, "found there after it was cut short"),
+            Settled::Deferred { reason, .. } | Settled::Uncertain { reason, .. } => (What::Deferred, reason.as_str()),
+            Settled::Parked { reason } | Settled::Doubtful { reason } => (What::Parked, reason.as_str()),
+        };
+        run.take_down(*message, &[(what, user, detail)]);
+    }
+    Ok(())
 }
 
 /// What became of messages that were being kept back; what the quarantine said when it cannot be asked now.

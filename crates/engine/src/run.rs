@@ -21,7 +21,7 @@ use crate::schedule::{Another, Turn};
 use crate::tally::Tally;
 use crate::trail::Place;
 use crate::trouble::{Exit, RunError, Wait, after_failure, patience};
-use crate::{Activity, Change, Job, Progress, Site, imap, log, pop3, site};
+use crate::{Change, Job, Progress, Site, imap, log, pop3, site};
 
 /// How soon an account is checked again whose state cannot be written: its failures cannot be counted.
 const WITHOUT_STATE: Duration = Duration::from_secs(300);
@@ -285,7 +285,7 @@ pub(crate) async fn run_keeping(
     let began = Instant::now();
     let tally = Tally::default();
     let now = site.clock.now();
-    site.board.does(job.address(), Activity::Checking, now, None);
+    let before = site.board.begins(job.address(), now);
     let report = match leased(site, job, mode, &stop).await {
         Ok((lease, account)) => {
             if let Some(learnt) = &account.health.login {
@@ -330,6 +330,7 @@ pub(crate) async fn run_keeping(
         }
     };
     log::run(job.address(), &job.server(), &report);
+    site.board.ends(job.address(), before);
     site.tell(job.address(), Progress::Finished(&report));
     report
 }

@@ -236,6 +236,7 @@ async fn listed(driver: &mut Driver<imap::Session>) -> Result<Vec<String>, RunEr
         }
     });
     let listed = result.await?.is_ok();
+    names.sort_by_key(|name: &String| (!name.eq_ignore_ascii_case("INBOX"), name.to_lowercase()));
     Ok(if listed { names } else { Vec::new() })
 }
 

@@ -15,10 +15,10 @@ use common::{Any, BOTH, token_mail};
 use connectord_account::Protocol;
 use connectord_delivery::{FailureKind, Recipient};
 use connectord_engine::{Job, Report, RunError};
-use connectord_filter::{Kind, OnVirus, Policy, Why};
+use connectord_filter::{Exhausted, Kind, OnVirus, Policy, Why};
 use connectord_store::{ParkedRow, Store};
 use light::Light;
-use sieve::{Judge, Shelf, clean, infected, reject, removing, trouble, with_filters};
+use sieve::{Judge, Shelf, clean, infected, reject, removing, soft_reject, trouble, with_filters};
 
 const HOUR: i64 = 3600;
 
@@ -170,5 +170,41 @@ async fn what_is_kept_again_for_another_stays_held_for_those_it_was_held_for() {
         let report = here.run(&for_both).await;
         assert!(report.error.is_none(), "{:?}", report.error);
         assert_eq!((users(), server.inbox().len()), (vec!["ann".to_owned(), "bob".to_owned()], 0));
+    }
+}
+
+/// The same header each time, and the same size.
+fn twin(token: usize) -> Vec<u8> {
+    format!("Message-ID: <twin@example.org>\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nSubject: twin\r\n\r\ntoken-{token} \r\n")
+        .into_bytes()
+}
+
+#[tokio::test]
+async fn a_persons_word_for_a_message_is_none_for_another_with_the_same_header() {
+    for protocol in BOTH {
+        for after in [0, 1] {
+            let server = Any::with(protocol, [twin(0)]);
+            let judge = Judge::new(Kind::Antispam, |_| soft_reject());
+            let here = with_filters(Light::new(), vec![judge.clone()], Arc::new(Shelf::default()));
+            let policy = Policy { postponements: 0, exhausted: Exhausted::Park, ..Policy::default() };
+            let job = job(&here, protocol, &server, policy);
+            assert_eq!(here.run(&job).await.parked, 1);
+            let row = here.store.troubled(None, false).await.unwrap().remove(0);
+            assert!(here.store.deliver(row.message).await.unwrap());
+            // The server names all anew before that is done, and has this or another one.
+            let inbox = server.inbox();
+            inbox.clear();
+            inbox.add(twin(after));
+            inbox.set_uid_validity(77);
+            let asked = judge.asked.load(Ordering::SeqCst);
+            for _ in 0..3 {
+                here.run(&job).await;
+                here.pass(12 * HOUR);
+            }
+            let was_asked = judge.asked.load(Ordering::SeqCst) > asked;
+            let is_delivered = !here.tokens("ann").is_empty();
+            let expected = if after == 0 { (false, true) } else { (true, false) };
+            assert_eq!((was_asked, is_delivered), expected, "{protocol:?}, token {after}");
+        }
     }
 }

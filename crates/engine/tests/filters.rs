@@ -21,6 +21,7 @@ use connectord_mail::relay::{Client, Unknown};
 use connectord_store::{Hold, Store};
 use light::{Light, until};
 use sieve::{Judge, Shelf, clean, infected, reject, removing, ruled, soft_reject, spam, trouble, with_filters};
+use tokio::time::timeout;
 
 const HOUR: i64 = 3600;
 
@@ -446,9 +447,11 @@ async fn what_waits_for_filters_holds_its_room() {
     until("all that has room has come", || count() >= 4).await;
     // So long as another account takes for all of it.
     let unfiltered = Job { policy: Policy { antispam: false, ..Policy::default() }, ..job_of_another };
-    assert_eq!(here.run(&unfiltered).await.retrieved, 7);
+    let patience = Duration::from_secs(120);
+    let report = timeout(patience, here.run(&unfiltered)).await.expect("the room of what is delivered is given back");
+    assert_eq!(report.retrieved, 7);
     assert_eq!(count(), 4);
     judge.goes_on();
-    let report = checking.await.unwrap();
+    let report = timeout(patience, checking).await.expect("the room of what was looked at is given back").unwrap();
     assert_eq!((report.delivered, report.error.is_none()), (7, true));
 }

@@ -311,7 +311,11 @@ fn trace(answer: &Answer) -> String {
         trace.push_str(&format!("; virus={}", finding.viruses.iter().take(20).cloned().collect::<Vec<_>>().join(",")));
     }
     if !finding.symbols.is_empty() {
-        let symbol = |symbol: &crate::Symbol| format!("{}({})", symbol.name, points(symbol.milli_score));
+        let symbol = |symbol: &crate::Symbol| match symbol.milli_score {
+            // It adds nothing, or the filter does not tell.
+            0 => symbol.name.clone(),
+            score => format!("{}({})", symbol.name, points(score)),
+        };
         let symbols: Vec<_> = finding.symbols.iter().take(MAX_SYMBOLS).map(symbol).collect();
         trace.push_str(&format!("; symbols={}", symbols.join(", ")));
     }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use connectord_mail::head::Field;
+use connectord_mail::relay::Origin;
 use connectord_mail::{Body, DeliveryId, Head, Identity, UnixTime};
 
 use crate::attachment::{self, Limits};
+use crate::edit::as_believed;
 use crate::{Edits, Notice};
 
 /// Any octets are a message whose attachments can be listed, the same however it is cut.
@@ -22,6 +25,7 @@ pub fn attachments(data: &[u8]) {
 
 /// Whatever a header is, an edit of it adds and removes what it should and nothing else.
 pub fn edits(data: &[u8]) {
+    believed(data);
     let edits = Edits {
         add: vec![("X-Added".into(), String::from_utf8_lossy(data).into_owned())],
         remove: vec![("X-Gone".into(), 0), ("Received".into(), 2)],
@@ -37,14 +41,7 @@ pub fn edits(data: &[u8]) {
     assert!(Head::of(&added).fields().all(|field| known.iter().any(|name| field.is(name))));
     assert!(front.split(|o| *o == b'\n').all(|line| line.len() < 998));
 
-    let mut octets = vec![0; usize::try_from(edited.size_octets()).expect("a small message")];
-    let mut at = 0;
-    while at < octets.len() {
-        let count = edited.read_at(at as u64, &mut octets[at..]).expect("memory can be read");
-        assert!(count > 0);
-        at += count;
-    }
-    assert_eq!(edited.read_at(octets.len() as u64, &mut [0; 8]).expect("memory can be read"), 0);
+    let octets = octets(&*edited);
     assert!(octets.ends_with(&data[head.octets().len()..]));
     if head.octets().len() < connectord_mail::head::MAX_HEAD / 2 && head.fields().count() < 900 {
         let new = Head::of(&octets);
@@ -75,6 +72,34 @@ pub fn notice(data: &[u8]) {
 
 fn names(message: &[u8]) -> Vec<Vec<u8>> {
     Head::of(message).fields().map(|field| field.name.to_vec()).collect()
+}
+
+/// Whatever a header is, a filter sees all of it but for what is not known to be the provider's.
+fn believed(data: &[u8]) {
+    let body: Arc<dyn Body> = Arc::new(Bytes::copy_from_slice(data));
+    let head = Head::of(data);
+    let results = |field: &Field<'_>| field.is("Authentication-Results");
+    let first = head.every_field().find(results).map(|field| field.octets.to_vec());
+    let seen = octets(&*as_believed(head, &[Origin::Provider], &body));
+    assert!(seen.ends_with(&data[head.octets().len()..]) && seen.len() <= data.len());
+    if head.octets().len() < connectord_mail::head::MAX_HEAD / 2 {
+        // Without the last line's end a field may go on in what follows.
+        let left: Vec<_> = Head::of(&seen).every_field().filter(results).map(|field| field.octets.to_vec()).collect();
+        assert!(left.len() <= 1 && (left.is_empty() || Some(&left[0]) == first.as_ref()), "{left:?}");
+        assert_eq!(Head::of(&seen).field("Received-SPF"), None);
+    }
+}
+
+fn octets(body: &dyn Body) -> Vec<u8> {
+    let mut octets = vec![0; usize::try_from(body.size_octets()).expect("a small message")];
+    let mut at = 0;
+    while at < octets.len() {
+        let count = body.read_at(at as u64, &mut octets[at..]).expect("memory can be read");
+        assert!(count > 0);
+        at += count;
+    }
+    assert_eq!(body.read_at(octets.len() as u64, &mut [0; 8]).expect("memory can be read"), 0);
+    octets
 }
 
 struct Cut<'a>(&'a [u8]);

@@ -82,7 +82,7 @@ impl Action {
 pub struct Symbol {
     /// As the filter calls it.
     pub name: String,
-    /// What it adds to the score, in thousandths of a point.
+    /// What it adds to the score, in thousandths of a point; 0 is not shown, as some filters do not tell.
     pub milli_score: i32,
 }
 

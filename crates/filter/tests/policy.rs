@@ -284,12 +284,13 @@ fn forged_marks_are_gone_and_ours_are_there() {
     let message = "X-Spam: No\r\nx-connectord-filter: rspamd; checked; action=\"no action\"\r\n\tfolded\r\nSubject: hello\r\n\
                    X-Spam-Score: -100\r\nX-Connectord-Account: a@b\r\n\r\nX-Spam: in the body\r\n";
     let policy = Policy { subject_prefix: Some("[SPAM]".into()), ..Policy::default() };
-    let symbols = vec![Symbol { name: "BAYES_SPAM".into(), milli_score: 5_100 }];
+    let symbol = |name: &str, milli_score| Symbol { name: name.into(), milli_score };
+    let symbols = vec![symbol("BAYES_SPAM", 5_100), symbol("MIME_TRACE", 0)];
     let finding = Finding { action: Action::AddHeader, milli_score: Some(7_001), symbols, ..Finding::default() };
     let decision = decide(&policy, &[found("rspamd", Kind::Antispam, finding)]);
     assert_eq!(
         applied(message, &decision),
-        "X-Connectord-Filter: rspamd; checked; action=\"add header\"; score=7.001;\r\n\tsymbols=BAYES_SPAM(5.100)\r\n\
+        "X-Connectord-Filter: rspamd; checked; action=\"add header\"; score=7.001;\r\n\tsymbols=BAYES_SPAM(5.100), MIME_TRACE\r\n\
          X-Spam: Yes\r\nX-Spam-Flag: YES\r\nSubject: [SPAM] hello\r\nX-Connectord-Account: a@b\r\n\r\nX-Spam: in the body\r\n"
     );
 }
@@ -389,6 +390,8 @@ mod octets {
             Just(":"),
             Just("From "),
             Just("[SPAM] "),
+            Just("Authentication-Results: "),
+            Just("received-spf :"),
             Just("\u{fc}"),
             Just("--b"),
             Just("--b--"),

@@ -1,6 +1,7 @@
 //! Authentication-Results that are not the provider's: neither filters nor readers get to see what a forger wrote.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::disallowed_methods, reason = "a message has a deadline, and a test a clock")]
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -104,6 +104,34 @@ mod tests {
         }
     }
 
+    /// The disk under it fails, or panics, behind the first piece.
+    struct Failing(bool);
+
+    impl Body for Failing {
+        fn size_octets(&self) -> u64 {
+            200_000
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            if offset < PIECE as u64 {
+                return Ok(buffer.len());
+            }
+            assert!(!self.0, "as the test wants");
+            Err(io::Error::other("the disk is broken"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_our_own_disk_does_is_no_fault_of_the_message() {
+        for panics in [false, true] {
+            let mut pieces = Pieces::new(Arc::new(Failing(panics)));
+            assert!(pieces.next().await.unwrap().is_some());
+            let trouble = pieces.next().await.unwrap_err();
+            assert!(trouble.why == Why::Unavailable && !trouble.why.may_be_the_message(), "{trouble}");
+            assert!(panics || trouble.text == "reading the message for the filter: the disk is broken", "{trouble}");
+        }
+    }
+
     #[tokio::test]
     async fn a_message_comes_whole_however_it_is_kept_and_a_shorter_one_is_not_passed_off_as_whole() {
         let octets: Bytes = (0..200_001u32).map(|at| (at % 251) as u8).collect();

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{HAM, PATIENCE, found, message, passes_the_battery, unchecked};
+use common::{HAM, PATIENCE, found, message, passes_the_battery, unchecked, with_body};
 use connectord_filter::{Action, Filter, HeaderChange, Kind, Ruling, Verdict, Why};
 use connectord_filters::command::{Command, Meaning, Options, Output};
+use connectord_mail::Body;
 
 /// A filter that is a shell script.
 fn script(directory: &Path, text: &str) -> Options {
@@ -44,6 +45,29 @@ async fn exit_statuses_mean_what_getmail_made_of_them_and_any_other_is_a_failure
         assert_eq!(trouble.why, expected, "{trouble}");
         assert!(text != "echo broken >&2; exit 1" || trouble.text.ends_with("exit status: 1: \"broken\""), "{trouble}");
     }
+}
+
+/// A message on a disk that fails.
+struct Unreadable;
+
+impl Body for Unreadable {
+    fn size_octets(&self) -> u64 {
+        1000
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("the disk is broken"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_our_own_disk_does_is_no_fault_of_the_message_and_the_program_is_not_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let filter = filter(script(directory.path(), "touch \"${0%/*}/started\""));
+    let message = with_body(message(HAM).head, Arc::new(Unreadable));
+    let trouble = unchecked(filter.check(&message).await);
+    assert!(trouble.why == Why::Unavailable && trouble.text.contains("the disk is broken"), "{trouble}");
+    assert!(!directory.path().join("started").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

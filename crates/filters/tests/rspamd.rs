@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use common::{HAM, PATIENCE, found, gtube, passes_the_battery, survives_its_server, tcp};
+use common::{HAM, PATIENCE, found, gtube, message, passes_the_battery, survives_its_server, tcp, unchecked};
 use connectord_filter::{Action, Filter, HeaderChange, Why};
 use connectord_filters::rspamd::{Controller, ControllerOptions, Learn, Learned, Options, Rspamd};
 use connectord_testkit::Rspamd as Server;
@@ -35,8 +35,12 @@ end })
 
 /// One for all tests that leave it as it is; it ends with the test process.
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    Server::start(None, &[("../rspamd.local.lua", LUA), ("classifier-bayes.conf", BAYES), ("statistic.conf", BAYES)])
+    let files = [("../rspamd.local.lua", LUA), ("classifier-bayes.conf", BAYES), ("statistic.conf", BAYES)];
+    Server::start(None, &[&files[..], &[("settings.conf", SETTINGS)]].concat())
 });
+
+/// Settings that apply to whoever asks for them by their id.
+const SETTINGS: &str = "strict { id = \"strict\"; apply { actions { reject = 3.0; } } }\n";
 
 /// Bayes in files, which needs no Redis; so that the few words of a test are enough to learn from.
 const BAYES: &str = r#"
@@ -104,6 +108,31 @@ async fn a_probe_says_that_it_is_rspamd_and_finds_gtube() {
     let probe = rspamd(tcp(SERVER.address())).probe(Instant::now() + PATIENCE).await.unwrap();
     assert!(probe.version.starts_with("rspamd/"), "{probe:?}");
     assert_eq!(probe.found_test_sample, Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_an_id_apply_to_whoever_names_it_and_not_to_others() {
+    for (id, required) in [(Some("strict"), 3_000), (None, 15_000), (Some("unknown"), 15_000)] {
+        let mut options = Options::new(tcp(SERVER.address()));
+        options.settings_id = id.map(str::to_owned);
+        let finding = found(&Rspamd::new("rspamd".into(), options).unwrap(), HAM).await;
+        assert_eq!(finding.milli_required, Some(required), "{id:?}: {finding:?}");
+    }
+}
+
+/// A worker that wants a password: the controller's looks at mail, too, for whoever has its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_wants_a_password_gets_it_and_a_wrong_one_is_a_mistake_of_the_configuration() {
+    let server = Server::start(None, &[]);
+    let with = |password: &str| {
+        let mut options = Options::new(tcp(server.controller()));
+        options.password = Some(password.into());
+        Rspamd::new("rspamd".into(), options).unwrap()
+    };
+    assert_eq!(found(&with("secret"), gtube()).await.action, Action::Reject);
+    let wrong = unchecked(with("wrong").check(&message(HAM)).await);
+    assert!(wrong.why == Why::Misconfigured && wrong.text.contains("password"), "{wrong}");
+    assert!(!wrong.text.contains("wrong"), "{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -311,8 +311,8 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Request>) {
         let (mut batch, mut answers) = (Vec::new(), Vec::new());
         loop {
-            self.look_after();
-            let first = queue.recv_timeout(LOOK);
+            // What is to be forgotten goes part by part, so that what comes meanwhile is written.
+            let first = queue.recv_timeout(if self.look_after() { GATHER } else { LOOK });
             let mut next = match first {
                 Ok(request) => Some(request),
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => continue,
@@ -431,28 +431,27 @@ impl Writer {
         self.is_open()
     }
 
-    /// Marks the hour, and forgets what is due.
-    fn look_after(&mut self) {
+    /// Marks the hour, and forgets some of what is due; whether there is more.
+    fn look_after(&mut self) -> bool {
         let now = now();
         let is_due = self.forgot.is_none_or(|at| at.elapsed() >= FORGET);
         let kept = UnixTime(now.0.saturating_sub(self.shared.keep_seconds.load(Ordering::Relaxed)));
-        let Self { connection: Some(connection), memory, .. } = self else { return };
-        let mut done = writer::mark(connection, memory, now);
-        if is_due && done.is_ok() {
-            match writer::forget(connection, now, kept) {
-                // The next part follows the next batch.
-                Ok(true) => {}
-                Ok(false) => self.forgot = Some(Instant::now()),
-                Err(fault) => done = Err(fault),
-            }
-        }
-        if let Err(fault) = done {
-            self.memory = Memory::default();
+        let Self { connection: Some(connection), memory, .. } = self else { return false };
+        let marked = writer::mark(connection, memory, now);
+        let more = marked.and_then(|()| if is_due { writer::forget(connection, now, kept) } else { Ok(false) });
+        if is_due && !matches!(more, Ok(true)) {
             self.forgot = Some(Instant::now());
-            if file::is_damage(&fault) {
-                self.renew(&fault);
-            } else {
-                tracing::warn!(problem = ?fault, "trail: cannot be looked after");
+        }
+        match more {
+            Ok(more) => more,
+            Err(fault) => {
+                self.memory = Memory::default();
+                if file::is_damage(&fault) {
+                    self.renew(&fault);
+                } else {
+                    tracing::warn!(problem = ?fault, "trail: cannot be looked after");
+                }
+                false
             }
         }
     }

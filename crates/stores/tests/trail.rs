@@ -184,10 +184,9 @@ async fn what_is_older_than_it_is_kept_is_forgotten_with_its_words() {
     assert_eq!(total(&trail, "number 9000").await, 1);
 }
 
-/// Runs in a process of its own, which is killed while it writes.
+/// Not a test when it is run as one: see the next.
 #[tokio::test]
-#[ignore = "a part of the test below"]
-async fn writes_until_it_is_killed() {
+async fn child_writes_until_it_is_killed() {
     let Ok(directory) = std::env::var("TRAIL_DIRECTORY") else { return };
     let trail = open(Path::new(&directory));
     for uid in 0.. {
@@ -204,7 +203,7 @@ async fn what_was_written_survives_kill_9_and_is_found_by_its_words() {
     use std::io::{BufRead, BufReader};
     let directory = tempfile::tempdir().unwrap();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "writes_until_it_is_killed", "--nocapture"])
+        .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
         .env("TRAIL_DIRECTORY", directory.path())
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -127,6 +127,7 @@ impl Page {
             teacher: teacher(&known.config),
             now: self.now(),
             machine: self.accounts.site.hostname.clone(),
+            trail: &*self.accounts.site.trail,
         };
         let answer = desk.answer(&request).await.map_err(Refusal::Unavailable)?;
         let done = answer.rows.iter().filter(|row| row["done"] == true).count() as u64;
@@ -184,7 +185,8 @@ impl Page {
             ParkedAction::Anyway => "deliver",
             ParkedAction::Skip => "skip",
         };
-        let answer = parked::answer(&*self.accounts.store, &json!({"verb": verb, "ids": ids})).await;
+        let (trail, request) = (&*self.accounts.site.trail, json!({"verb": verb, "ids": ids}));
+        let answer = parked::answer(&*self.accounts.store, trail, self.now(), &request).await;
         let answer = answer.map_err(|problem| Refusal::Fields(vec![FieldProblem::new("ids", &problem)]))?;
         self.accounts.scheduler.check_all(answer.check.iter().map(String::as_str));
         let done = answer.rows.iter().filter(|row| row["done"] == true).count() as u64;

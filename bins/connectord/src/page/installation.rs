@@ -37,7 +37,7 @@ impl Page {
             users_source: users_source.to_owned(),
             antispam: named(Kind::Antispam),
             antivirus: named(Kind::Antivirus),
-            trail_days: 90,
+            trail_days: config.trail.keep_for.map_or(0, days),
             quarantine_days: days(config.quarantine.keep_for),
         })
     }

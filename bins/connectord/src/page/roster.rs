@@ -47,15 +47,14 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Roster {
     entries: RwLock<Entries>,
-    asked: AtomicU64,
+    /// Counts up with each piece of news about accounts.
+    news: AtomicU64,
 }
 
 #[derive(Default)]
 struct Entries {
     by_id: BTreeMap<AccountId, Arc<Entry>>,
     by_address: HashMap<String, AccountId>,
-    /// Which reading it comes from: an older one does not replace it.
-    reading: u64,
 }
 
 impl Roster {
@@ -76,9 +75,24 @@ impl Roster {
         entries.by_id.get(id).cloned()
     }
 
-    /// Reads everything anew; answers which are there no more.
+    /// Reads everything anew, one at a time; answers which are there no more.
     pub(super) async fn read(&self, store: &Arc<SqliteStore>, known: &Known) -> Result<Vec<AccountId>, StoreError> {
-        let reading = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        for _ in 0..3 {
+            let before = self.news.load(Ordering::Acquire);
+            let (entries, gone) = self.made(store, known).await?;
+            let mut current = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            // What came meanwhile may be newer than what was read; the last reading is taken whatever comes.
+            if self.news.load(Ordering::Acquire) == before {
+                *current = entries;
+                return Ok(gone);
+            }
+        }
+        let (entries, gone) = self.made(store, known).await?;
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+        Ok(gone)
+    }
+
+    async fn made(&self, store: &Arc<SqliteStore>, known: &Known) -> Result<(Entries, Vec<AccountId>), StoreError> {
         let mut rows: HashMap<String, store::AccountRow> =
             store.accounts().await?.into_iter().map(|row| (row.address.clone(), row)).collect();
         let saved = store.saved_accounts().await?;
@@ -88,7 +102,7 @@ impl Roster {
         let before: HashMap<AccountId, &Arc<Entry>> = before.iter().map(|entry| (entry.id, entry)).collect();
         let jobs: HashMap<&str, &Job> = known.jobs.iter().map(|job| (job.address(), job)).collect();
 
-        let mut entries = Entries { reading, ..Entries::default() };
+        let mut entries = Entries::default();
         let mut add = |entry: Entry| {
             entries.by_address.insert(entry.address().to_lowercase(), entry.id);
             entries.by_id.insert(entry.id, Arc::new(entry));
@@ -117,16 +131,13 @@ impl Roster {
             add(entry(row, settings, Some(saved), problem, &parked));
         }
         let gone = before.keys().filter(|id| !entries.by_id.contains_key(id)).copied().collect();
-        let mut current = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if current.reading < reading {
-            *current = entries;
-        }
-        Ok(gone)
+        Ok((entries, gone))
     }
 
     /// Takes over how accounts are doing.
     pub(super) fn set_health(&self, rows: impl IntoIterator<Item = store::AccountRow>) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        self.news.fetch_add(1, Ordering::AcqRel);
         for row in rows {
             if let Some(entry) = entries.by_id.get_mut(&row.id).filter(|entry| entry.health != row.health) {
                 *entry = Arc::new(Entry { health: row.health, ..Entry::clone(entry) });
@@ -137,6 +148,7 @@ impl Roster {
     /// Takes over how many messages are parked of each account; answers whose number changed.
     pub(super) fn set_parked(&self, parked: &HashMap<String, u64>) -> Vec<AccountId> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        self.news.fetch_add(1, Ordering::AcqRel);
         let mut changed = Vec::new();
         for entry in entries.by_id.values_mut() {
             let count = parked.get(entry.address()).copied().unwrap_or_default();

@@ -37,7 +37,7 @@ impl Page {
         let mut users = Vec::new();
         for name in &names {
             let accounts = of.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let wanted = query.with_accounts.is_none_or(|with| with == !accounts.is_empty());
+            let wanted = query.with_accounts.is_none_or(|with| with != accounts.is_empty());
             if !wanted || !name.to_lowercase().contains(&text) {
                 continue;
             }

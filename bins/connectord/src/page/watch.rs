@@ -1,11 +1,12 @@
 //! Keeps what the page shows up to date, and tells those who look at it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use connectord_admin::Event;
 use connectord_store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -22,6 +23,19 @@ const FEW: usize = 32;
 /// How often parts of the installation are tried; those that are down sooner.
 const PARTS: Duration = Duration::from_secs(300);
 const PARTS_DOWN: Duration = Duration::from_secs(30);
+
+/// Who waits for the accounts to be read.
+pub(super) struct Reading {
+    turn: Semaphore,
+    wanted: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), wanted: AtomicU64::new(0), done: AtomicU64::new(0) }
+    }
+}
 
 impl Page {
     /// Runs until the daemon stops.
@@ -62,6 +76,14 @@ impl Page {
 
     /// Reads all accounts anew and tells what changed.
     pub(super) async fn read_accounts(&self) {
+        let wanted = self.reading.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        // Never closed: the page holds it.
+        let _turn = self.reading.turn.acquire().await.expect("the semaphore is not closed");
+        if self.reading.done.load(Ordering::Acquire) >= wanted {
+            // A reading that began after this was asked for has ended meanwhile: many who wait are served by one.
+            return;
+        }
+        let until = self.reading.wanted.load(Ordering::Acquire);
         let known = Arc::clone(&self.accounts.known.borrow());
         match self.roster.read(&self.accounts.store, &known).await {
             Ok(gone) => {
@@ -72,6 +94,7 @@ impl Page {
             }
             Err(error) => warn!(%error, "accounts cannot be read for the page"),
         }
+        self.reading.done.store(until, Ordering::Release);
     }
 
     /// Takes in what happened; answers whose check ended.

@@ -210,7 +210,8 @@ fn verdict(answer: &Value) -> String {
         text.push_str(&format!(", {}", line_of(said)));
     }
     for symbol in array(&answer["symbols"]).take(MAX_ROWS) {
-        let score = points(symbol[1].as_i64().unwrap_or(0));
+        // Without one it adds nothing, or the filter does not tell.
+        let score = symbol[1].as_i64().filter(|score| *score != 0).map(points).unwrap_or_default();
         text.push_str(&format!("\n                  {score:>8}  {}", shown(&symbol[0])));
     }
     text

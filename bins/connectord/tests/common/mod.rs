@@ -7,6 +7,7 @@ mod arrived;
 mod light;
 mod program;
 mod socks5;
+mod web;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +26,8 @@ pub(crate) use light::light;
 pub(crate) use program::{Daemon, Outcome, command, control_command};
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use socks5::Socks5;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use web::{Answer, Web, free_port};
 
 /// The installation of one test: configuration, state, and the homes of `ann` and `bob`.
 pub(crate) struct Installation {

@@ -24,16 +24,23 @@ use crate::web::seen;
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// `account` (with the account as the list has it), `gone`, `log`, `overview`, `reset` (some were lost: ask anew), `bye`.
+///
+/// What happened while nobody listened is not kept. Whoever comes back, which `Last-Event-ID` says, is told `reset` first.
 pub(super) async fn stream(ask: Ask) -> Answered {
     let only = ask.query.some("account");
     if let Some(id) = &only {
         seen(&ask, id).await?;
     }
     let events = ask.app.backend.events();
+    let is_back = ask.headers.contains_key("last-event-id");
     let state = (ask, only, events, 0_u64, false);
-    let parts = stream::unfold(state, |(ask, only, mut events, number, over)| async move {
+    let parts = stream::unfold(state, move |(ask, only, mut events, number, over)| async move {
         if over {
             return None;
+        }
+        if is_back && number == 0 {
+            let reset = Bytes::from_static(b"id: 0\nevent: reset\ndata: {}\n\n");
+            return Some((Ok::<_, Infallible>(reset), (ask, only, events, 1, false)));
         }
         let mut stopped = ask.app.stopped.clone();
         loop {
@@ -58,7 +65,7 @@ pub(super) async fn stream(ask: Ask) -> Answered {
                 (true, "") => ": still here\n\n".to_owned(),
                 (true, name) => format!("id: {number}\nevent: {name}\ndata: {}\n\n", escape::json(&data.to_string())),
             };
-            return Some((Ok::<_, Infallible>(Bytes::from(text)), (ask, only, events, number + 1, !alive)));
+            return Some((Ok(Bytes::from(text)), (ask, only, events, number + 1, !alive)));
         }
     });
     let fields = [

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, json_of};
 use crate::app::{Answered, App, Ask, Fault, Json};
-use crate::backend::{FieldProblem, Health, Overview, PartState, Refusal};
+use crate::backend::{FieldProblem, Overview, PartState, Refusal};
 use crate::person::Via;
 use crate::web::{Problem, make_link, make_token, note};
 
@@ -181,8 +181,10 @@ fn exposition(o: &Overview, overdue: u64) -> String {
             value.chars().filter(|c| c.is_ascii_alphanumeric() || " ._-/:".contains(*c)).take(64).collect();
         format!("{{{name}=\"{value}\"}}")
     };
-    let health: Vec<_> =
-        Health::ALL.iter().map(|health| (label("health", health.word()), o.accounts.of(health))).collect();
+    let health: Vec<_> = crate::backend::Health::ALL
+        .iter()
+        .map(|health| (label("health", health.word()), o.accounts.of(health)))
+        .collect();
     gauge("accounts", "Accounts by health.", &health);
     let activity = [("checking", o.checking), ("queued", o.queued), ("listening", o.listening)];
     gauge("activity", "Accounts by what they do.", &activity.map(|(word, n)| (label("activity", word), n)));

@@ -208,7 +208,12 @@ impl Gate {
     /// Whether the session below `key` still lives; does not prolong it.
     pub(crate) async fn lives(&self, key: &str, now: At) -> bool {
         let session: Option<Session> = record(self.keep.get(key).await.unwrap_or(None));
-        session.is_some_and(|session| now.since(session.seen) < IDLE && now.since(session.created) < ABSOLUTE)
+        let Some(session) = session else { return false };
+        // A new password and a person who was removed end a stream as they end the session.
+        let person: Option<Person> = record(self.keep.get(&person_key(&session.name)).await.unwrap_or(None));
+        person.is_some_and(|person| person.generation == session.generation)
+            && now.since(session.seen) < IDLE
+            && now.since(session.created) < ABSOLUTE
     }
 
     /// Name of the cookie. `__Host-` binds it to our host and https, which a browser insists on.
@@ -380,7 +385,7 @@ pub(crate) async fn tidy(keep: &dyn Keep, now: At) -> Result<(), KeepError> {
     }
     for (key, kept) in keep.list("start/", 500).await? {
         let invitation: Option<Invitation> = record(Some(kept));
-        if !invitation.is_some_and(|invitation| invitation.expires > now) {
+        if invitation.is_none_or(|invitation| invitation.expires <= now) {
             keep.delete(&key).await?;
         }
     }

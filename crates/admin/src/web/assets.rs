@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_page_is_light_and_loads_nothing_from_elsewhere() {
-        assert!(STYLE.len() < 22_000, "{} octets", STYLE.len());
+        assert!(STYLE.len() < 20_000, "{} octets", STYLE.len());
         assert!(super::FILES.iter().all(|(name, _, text)| *name == "icon.svg" || !text.contains("://")));
     }
 }

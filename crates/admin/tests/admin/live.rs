@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use connectord_admin::*;
 
-use crate::support::{Client, HOSTILE, Sample, good_form, serve_sample};
+use crate::support::{Client, HOSTILE, PASSWORD, Sample, good_form, serve_sample};
 
 struct Stream {
     answer: reqwest::Response,
@@ -94,6 +94,49 @@ async fn a_stream_ends_with_its_session_and_with_the_daemon() {
     assert!(stream.until("event: cell").await);
     served.stop().await;
     assert!(stream.ends().await);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_password_and_with_the_person() {
+    let served = serve_sample(Sample::new(20)).await;
+    let mut admin = served.admin().await;
+    let mut there = served.nobody();
+    there.post("/sign-in", &[("name", "root"), ("password", PASSWORD)]).await;
+    let mut stream = Stream::open(&there, "/events?view=account:a1").await;
+    assert!(stream.until("event: cell").await);
+    let changed = admin.form("/me/password", &[("before", PASSWORD), ("password", "another long phrase")]).await;
+    assert_eq!(changed.status, 303);
+    served.sample.advance("a1", 781);
+    assert!(stream.until("event: bye").await && !stream.text.contains("781"), "{}", stream.text);
+
+    let other = served.somebody("other", Role::Read, None).await;
+    let mut stream = Stream::open(&other, "/events?view=account:a1").await;
+    assert!(stream.until("event: cell").await);
+    // A new password is another form token.
+    admin.form_token.clear();
+    let removed = admin.form("/settings/people", &[("act", "remove"), ("name", "other")]).await;
+    assert_eq!(removed.status, 303, "{}", removed.text);
+    served.sample.advance("a1", 782);
+    assert!(stream.until("event: bye").await && !stream.text.contains("782"), "{}", stream.text);
+}
+
+#[tokio::test]
+async fn a_program_that_comes_back_is_told_that_it_missed_something() {
+    let served = serve_sample(Sample::new(20)).await;
+    let token = served.token("read").await;
+    let open = |id: Option<&'static str>| {
+        let request =
+            served.nobody().http.get(served.url("/api/v1/events")).header("authorization", format!("Bearer {token}"));
+        let request = id.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        async move { Stream { answer: request.send().await.expect("an answer"), text: String::new() } }
+    };
+    let mut back = open(Some("41")).await;
+    assert!(back.until("data: {}").await && back.text.starts_with("id: 0\nevent: reset\n"), "{}", back.text);
+    served.sample.advance("a1", 783);
+    assert!(back.until("783").await && back.text.matches("event: reset").count() == 1, "{}", back.text);
+    let mut first = open(None).await;
+    served.sample.advance("a1", 784);
+    assert!(first.until("784").await && !first.text.contains("reset"), "{}", first.text);
 }
 
 #[tokio::test]

@@ -82,7 +82,8 @@ async fn every_alert_is_described_and_every_described_alert_is_there() {
     let rows = described.lines().filter_map(|line| line.strip_prefix("| `Connectord")?.split('`').next());
     let rows: Vec<String> = rows.map(|name| format!("Connectord{name}")).collect();
     let (mut alerts, mut rows) = (alerts.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), rows);
-    (alerts.sort(), rows.sort());
+    alerts.sort();
+    rows.sort();
     assert_eq!(alerts, rows);
 }
 

@@ -139,6 +139,8 @@ async fn the_worst_for_any_recipient_counts_and_a_new_attempt_begins_anew<T: Tra
     assert_eq!(state(both).await, TrailState::Waiting);
     assert_eq!(state(retrieved("ann@x", 1, "Hi")).await, TrailState::Retrieved);
     assert_eq!(state(then("ann@x", 1, later(3), &[(What::Parked, "bob")])).await, TrailState::Parked);
+    // Ann waits, and bob's is for a person all the same.
+    assert_eq!(state(then("ann@x", 1, later(3), &[(What::Deferred, "ann")])).await, TrailState::Parked);
     assert_eq!(state(then("ann@x", 1, later(4), &[(What::Retried, "anna")])).await, TrailState::Waiting);
     assert_eq!(state(retrieved("ann@x", 1, "Hi")).await, TrailState::Retrieved);
     let again = then("ann@x", 1, later(5), &[(What::Repeated, "bob"), (What::Delivered, "bob")]);
@@ -321,6 +323,8 @@ async fn hours_are_counted_for_all_for_an_account_and_for_a_user<T: Trail + Reco
         trail.record(retrieved(account, uid, "Hi"));
         trail.record(then(account, uid, later(at), steps));
     }
+    // What happens to it later counts no second time.
+    trail.record(then("ann@x", 1, later(hour), &[(What::Removed, "")]));
     written(trail).await;
     let counts = async |of| -> Vec<(i64, u64, u64, u64, u64)> {
         let hours = trail.hours(of, later(0), later(2 * hour)).await.unwrap();

@@ -180,7 +180,14 @@ impl TrailRow {
     /// Whether a text occurs in sender, recipient, account, subject or Message-ID; `folded` is in lower case.
     pub fn mentions(&self, folded: &str) -> bool {
         let About { subject, from, message_id, users, .. } = &self.about;
-        let holds = |text: &str| text.to_lowercase().contains(folded);
+        // Most texts are ASCII, and lists look through very many of them.
+        let holds = |text: &str| match (text.is_ascii(), folded.is_ascii()) {
+            (true, true) if !folded.is_empty() => {
+                text.as_bytes().windows(folded.len()).any(|part| part.eq_ignore_ascii_case(folded.as_bytes()))
+            }
+            (true, false) => false,
+            _ => text.to_lowercase().contains(folded),
+        };
         holds(subject)
             || holds(from)
             || holds(message_id)
