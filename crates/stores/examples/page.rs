@@ -64,7 +64,7 @@ async fn main() {
     let number = |at: usize, otherwise: u64| arguments.get(at).map_or(otherwise, |text| text.parse().unwrap());
     let (messages, rows, accounts) = (number(1, 1_000_000), number(2, 5_000_000), number(3, 5_000));
     let temporary = tempfile::tempdir().unwrap();
-    let directory = arguments.first().map_or(temporary.path().join("state"), |path| path.into());
+    let directory = arguments.first().map_or_else(|| temporary.path().join("state"), |path| path.into());
     let is_new = !directory.join("state.db").exists();
     let store = SqliteStore::open(&directory, sqlite::Options::default()).unwrap();
     if is_new {
