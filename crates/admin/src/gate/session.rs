@@ -509,7 +509,7 @@ mod tests {
     #[tokio::test]
     async fn an_invitation_ends_after_a_day() {
         let gate = gate().await;
-        let link = gate.invite(None, Role::Admin, None, At(0)).await.expect("kept");
+        let link = gate.invite(Some("bob".into()), Role::Admin, None, At(0)).await.expect("kept");
         let token = link.path.trim_start_matches("/start/").to_owned();
         assert!(gate.invitation(&token, At(86_399)).await.expect("kept").is_some());
         assert!(gate.invitation(&token, At(86_400)).await.expect("kept").is_none());
