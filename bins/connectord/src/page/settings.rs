@@ -329,7 +329,7 @@ mod tests {
         };
         let few = super::kept(&plain, &Policy::default()).unwrap();
         assert_eq!(few.keys().map(String::as_str).collect::<Vec<_>>(), ["deliver_to", "host", "protocol"]);
-        assert_eq!(read(&few), plain);
+        assert_eq!(self::read(&few), plain);
     }
 
     #[test]
