@@ -6,9 +6,12 @@ use axum::http::StatusCode;
 
 use super::{Frame, chart, messages::rows_of, page, see};
 use crate::app::{Answered, Ask, Fault, Form};
-use crate::backend::{Account, Message, MessageQuery, Page, Run, Which};
-use crate::escape::Markup;
+use crate::backend::{Account, Activity, Backend, Message, MessageQuery, Page, Run, Which};
+use crate::escape::{Markup, trusted};
 use crate::person::Role;
+
+/// Checks that the first page of an account shows.
+const LAST: usize = 5;
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -16,8 +19,7 @@ struct AccountPage {
     f: Frame,
     a: Account,
     tab: &'static str,
-    strip: Markup,
-    days: Markup,
+    past: Markup,
     runs: Page<Run>,
     messages: Page<Message>,
 }
@@ -34,7 +36,7 @@ async fn draw(ask: Ask, id: &str, tab: &'static str) -> Answered {
     let after = ask.query.some("after");
     let runs = match tab {
         "runs" => ask.app.backend.runs(id, after.as_deref(), 50).await?,
-        "" => ask.app.backend.runs(id, None, 5).await?,
+        "" => ask.app.backend.runs(id, None, LAST).await?,
         _ => Page::default(),
     };
     let messages = if tab == "messages" {
@@ -51,17 +53,11 @@ async fn draw(ask: Ask, id: &str, tab: &'static str) -> Answered {
     };
     let mut f = Frame::of(&ask, "", "accounts").await.live(format!("account:{id}"));
     f.title.clone_from(&a.row.address);
-    let well = a.checks.iter().filter(|check| **check == 0).count() as u64;
-    let strip = chart::strip(&a.checks, &f.w.n("account.checks_title", well));
-    let days = chart::days(&a.days, &f.w.n("account.days_title", a.days.iter().sum::<u64>()));
-    Ok(page(StatusCode::OK, &AccountPage { f, a, tab, strip, days, runs, messages }))
+    let past = if tab.is_empty() { trusted(past(&f, &a, &runs)) } else { trusted(String::new()) };
+    Ok(page(StatusCode::OK, &AccountPage { f, a, tab, past, runs, messages }))
 }
 
 impl AccountPage {
-    fn days_total(&self) -> u64 {
-        self.a.days.iter().sum()
-    }
-
     fn message_rows(&self) -> Markup {
         rows_of(&self.f, &self.messages)
     }
@@ -74,10 +70,45 @@ struct LivePart<'a> {
     a: &'a Account,
 }
 
-/// What moves on the page of an account.
-pub(super) fn fragments(f: &Frame, a: &Account) -> Vec<(String, String)> {
-    let html = LivePart { f, a }.render().unwrap_or_default();
-    vec![("account-live".to_owned(), html)]
+#[derive(Template)]
+#[template(path = "part_go.html")]
+struct GoPart<'a> {
+    f: &'a Frame,
+    a: &'a Account,
+}
+
+#[derive(Template)]
+#[template(path = "part_past.html")]
+struct PastPart<'a> {
+    f: &'a Frame,
+    a: &'a Account,
+    tab: &'static str,
+    strip: Markup,
+    days: Markup,
+    days_total: u64,
+    runs: &'a Page<Run>,
+}
+
+/// What the checks that have ended left.
+fn past(f: &Frame, a: &Account, runs: &Page<Run>) -> String {
+    let well = a.checks.iter().filter(|check| **check == 0).count() as u64;
+    let strip = chart::strip(&a.checks, &f.w.n("account.checks_title", well));
+    let days_total = a.days.iter().sum();
+    let days = chart::days(&a.days, &f.w.n("account.days_title", days_total));
+    PastPart { f, a, tab: "", strip, days, days_total, runs }.render().unwrap_or_default()
+}
+
+/// What moves on the page of an account; what has ended moves when nothing runs.
+pub(super) async fn fragments(f: &Frame, a: &Account, backend: &dyn Backend) -> Vec<(String, String)> {
+    let part = |id: &str, html: askama::Result<String>| (id.to_owned(), html.unwrap_or_default());
+    let mut parts =
+        vec![part("account-live", LivePart { f, a }.render()), part("account-go", GoPart { f, a }.render())];
+    if a.row.activity != Activity::Checking
+        && let Ok(runs) = backend.runs(&a.row.id, None, LAST).await
+    {
+        parts.push(("account-past".to_owned(), past(f, a, &runs)));
+    }
+    parts
 }
 
 pub(super) async fn show(Path(id): Path<String>, ask: Ask) -> Answered {

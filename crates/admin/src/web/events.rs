@@ -175,7 +175,7 @@ impl Live {
             }
             View::Account(id) => match backend.account(id).await {
                 Ok(account) if self.ask.see(&account.row.deliver_to).is_ok() => {
-                    fragments = account::fragments(&self.frame, &account);
+                    fragments = account::fragments(&self.frame, &account, backend.as_ref()).await;
                 }
                 _ => {
                     self.over = true;

@@ -29,6 +29,8 @@ struct CausePart<'a> {
     f: &'a Frame,
     cause: &'a Cause,
     buttons: Vec<Button>,
+    /// Whether an administrator is shown what the server said.
+    with_said: bool,
 }
 
 #[derive(Template)]
@@ -76,12 +78,19 @@ impl Frame {
 
     /// Why something is not well: the sentence, and what to do.
     pub(crate) fn cause(&self, cause: &Cause, account: Option<&str>) -> Markup {
-        draw(&CausePart { f: self, cause, buttons: self.buttons(cause, account) })
+        draw(&CausePart { f: self, cause, buttons: self.buttons(cause, account), with_said: true })
+    }
+
+    /// The same for a row of many: with the button that mends it, and without what the account's own page says.
+    pub(crate) fn cause_of_row(&self, cause: &Cause, account: &str) -> Markup {
+        let mut buttons = self.buttons(cause, Some(account));
+        buttons.truncate(1);
+        draw(&CausePart { f: self, cause, buttons, with_said: false })
     }
 
     /// The same without buttons: in a table of what is over.
     pub(crate) fn cause_only(&self, cause: &Cause) -> Markup {
-        draw(&CausePart { f: self, cause, buttons: Vec::new() })
+        draw(&CausePart { f: self, cause, buttons: Vec::new(), with_said: true })
     }
 
     pub(crate) fn progress(&self, progress: &Progress) -> Markup {

@@ -54,6 +54,19 @@ async fn progress_is_seen_as_it_happens() {
 }
 
 #[tokio::test]
+async fn when_a_check_ends_its_button_and_what_has_ended_come_anew() {
+    let served = serve_sample(Sample::new(20)).await;
+    let mut admin = served.admin().await;
+    served.sample.advance("a1", 5);
+    let mut stream = Stream::open(&admin, "/events?view=account:a1").await;
+    assert!(stream.until("/accounts/a1/stop").await, "what can be done meanwhile");
+    assert!(!stream.text.contains("account-past"), "drawn anew for each message: {}", stream.text);
+    assert_eq!(admin.form("/accounts/a1/stop", &[]).await.status, 303);
+    assert!(stream.until("account-past").await);
+    assert!(stream.text.contains("/accounts/a1/check"), "{}", stream.text);
+}
+
+#[tokio::test]
 async fn an_account_that_is_not_watched_is_not_sent() {
     let served = serve_sample(Sample::new(20)).await;
     let admin = served.admin().await;
