@@ -120,7 +120,7 @@ pub(super) async fn show(ask: Ask) -> Answered {
 pub(super) fn fragments(f: &Frame, row: &Row) -> Vec<(String, String)> {
     let under = match (&row.progress, &row.cause) {
         (Some(progress), _) => f.progress(progress).0,
-        (None, Some(cause)) => f.cause(cause, Some(&row.id)).0,
+        (None, Some(cause)) => f.cause_of_row(cause, &row.id).0,
         (None, None) => String::new(),
     };
     let cell = |name: &str, html: String| (format!("{name}-{}", row.id), html);

@@ -5,6 +5,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -161,6 +163,21 @@ impl Browser {
             json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics }),
         )
         .await;
+    }
+
+    /// Whether the system is to be taken for a dark one.
+    pub async fn dark(&self, dark: bool) {
+        let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": [scheme] } });
+        self.call("POST", "/goog/cdp/execute", command).await;
+    }
+
+    /// What is to be seen in the window now, as WebP.
+    pub async fn picture(&self) -> Vec<u8> {
+        let params = json!({ "format": "webp", "quality": 60 });
+        let command = json!({ "cmd": "Page.captureScreenshot", "params": params });
+        let answer = self.call("POST", "/goog/cdp/execute", command).await;
+        STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("base64")
     }
 
     /// What the browser complained about since the last call: blocked scripts and styles, failed requests.
