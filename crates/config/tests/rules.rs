@@ -36,9 +36,9 @@ fn an_unknown_table_is_an_error() {
     assert_eq!(
         faults("[filters.rspamd]\nurl = \"x\"\n[acount]\n"),
         [
-            "1:2: unknown key \"filters\" in the file; did you mean \"filter\"? known: account, delivery, users, state, log, \
+            "1:2: unknown key \"filters\" in the file; did you mean \"filter\"? known: account, delivery, users, state, trail, log, \
              schedule, timeouts, tls, process, notices, admin, saved, filter, quarantine",
-            "3:2: unknown key \"acount\" in the file; did you mean \"account\"? known: account, delivery, users, state, log, \
+            "3:2: unknown key \"acount\" in the file; did you mean \"account\"? known: account, delivery, users, state, trail, log, \
              schedule, timeouts, tls, process, notices, admin, saved, filter, quarantine"
         ]
     );
@@ -497,13 +497,16 @@ fn the_page_listens_where_nobody_else_reaches_it_unless_a_proxy_with_tls_is_in_f
     assert_eq!(proxied.public_url.as_deref(), Some("https://mail.example.org"));
     assert!(proxied.behind_proxy && proxied.own_accounts);
     let exposed = "is reached from elsewhere, and the page has no TLS: passwords would travel readable";
+    let remedy = "write listen = \"127.0.0.1:8025\"; with a reverse proxy that has TLS in front, also public_url and behind_proxy";
     for more in ["", "\npublic_url = \"https://mail.example.org\""] {
         let fault = faults(&format!("[admin]\nlisten = \"0.0.0.0:8025\"{more}"));
-        assert_eq!(fault, [format!("2:10: 0.0.0.0:8025 {exposed}")]);
+        assert_eq!(fault, [format!("2:10: 0.0.0.0:8025 {exposed} | {remedy}")]);
     }
     assert_eq!(
         faults("[admin]\nlisten = \"127.0.0.1:8025\"\nbehind_proxy = true"),
-        ["3:1: behind_proxy = true needs public_url: requests for other names are refused"]
+        [
+            "3:1: behind_proxy = true needs public_url: requests for other names are refused | write public_url = \"https://NAME\", as people reach the proxy"
+        ]
     );
     for url in ["http://mail.example.org", "https://", "https://mail.example.org/mail", "https://a@b", "https://a b"] {
         let fault = faults(&format!("[admin]\nlisten = \"127.0.0.1:8025\"\npublic_url = \"{url}\""));
