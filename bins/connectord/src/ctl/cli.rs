@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// The directory of the daemon's sockets, or its control.sock, instead of what the configuration leads to
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) socket: Option<PathBuf>,
-    /// A daemon elsewhere, by its page: https://mail.example.org, or http:// on this machine; not for `account`
+    /// A daemon elsewhere, by the https address of its page (http on this machine only); not for `account`
     #[arg(long, value_name = "URL", global = true, conflicts_with = "socket")]
     pub(crate) url: Option<String>,
     /// Read the token for the API from the first line of this file [default: CONNECTORD_TOKEN, else none]
