@@ -66,7 +66,9 @@ pub fn notice(data: &[u8]) {
     let message = notice.message(Head::of(data));
     assert_eq!(names(&message), usual);
     assert!(message.len() < 16 * 1024 + 2 * data.len());
-    assert!(!message.iter().any(|octet| octet.is_ascii_control() && !matches!(octet, b'\r' | b'\n')));
+    // A field that is too long for its line goes on after a tab.
+    assert!(!message.iter().any(|octet| octet.is_ascii_control() && !matches!(octet, b'\r' | b'\n' | b'\t')));
+    assert!(!String::from_utf8_lossy(&message).contains(connectord_wire::is_deceptive));
     assert!(message.split(|octet| *octet == b'\n').all(|line| line.is_empty() || line.ends_with(b"\r")));
 }
 

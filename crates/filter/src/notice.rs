@@ -1,4 +1,5 @@
 use connectord_mail::{DeliveryId, Head, UnixTime};
+use connectord_wire::is_deceptive;
 
 use crate::edit::{encoded, write_field};
 
@@ -44,10 +45,10 @@ impl Notice<'_> {
             let field =
                 original.fields().find(|field| field.is(name)).map(|field| field.unfolded()).unwrap_or_default();
             let text = String::from_utf8_lossy(&field[..field.len().min(MAX_SHOWN)]).into_owned();
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+            text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect::<String>().trim().to_owned()
         };
         let inert =
-            |text: &str| -> String { text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).collect() };
+            |text: &str| -> String { text.chars().filter(|c| !is_unseen(*c) && !matches!(c, '<' | '>')).collect() };
         let (hostname, recipient) = (inert(self.hostname), inert(self.recipient));
         let mut out = Vec::new();
         let subject = shown("Subject");
@@ -85,6 +86,11 @@ impl Notice<'_> {
         out.extend_from_slice(text.replace('\n', "\r\n").as_bytes());
         out
     }
+}
+
+/// Whether a character acts instead of being seen: it moves the cursor, or turns the text around it.
+fn is_unseen(c: char) -> bool {
+    c.is_control() || is_deceptive(c)
 }
 
 #[cfg(test)]
