@@ -18,6 +18,7 @@ use connectord_config::saved::{
     FieldProblem, ReadAccount, Settings, account_from, is_same_mail, settings_from_text, settings_of, settings_to_text,
 };
 use connectord_engine::{Job, Scheduler, SeeStep, Site, Trial, TrialStep, trial, trial_watched};
+use connectord_mail::UnixTime;
 use connectord_net::Connector;
 use connectord_store::{AccountId, Expected, Save, SavedAccount, SavedAccounts, SecretChange, Store, StoreError};
 use connectord_stores::sqlite::SqliteStore;
@@ -220,15 +221,7 @@ impl Accounts {
         if before.enabled == enabled {
             return Ok(before);
         }
-        let save = Save {
-            account: before.id,
-            expected: Expected::Version(before.version),
-            settings: before.settings,
-            enabled,
-            secret: SecretChange::Keep,
-            who: who.to_owned(),
-            now: self.site.clock.now(),
-        };
+        let save = switched(&before, enabled, who, self.site.clock.now());
         let saved = match self.store.save_account(&save).await {
             Err(StoreError::Changed { last }) => return Err(Refusal::Changed { address: before.address, last }),
             other => other?,
@@ -246,34 +239,36 @@ impl Accounts {
         enabled: bool,
     ) -> Result<u64, Refusal> {
         let saved = self.store.saved_accounts().await?;
-        let (now, mut saving, mut changed) = (self.site.clock.now(), JoinSet::new(), 0);
+        let (now, mut saving, mut ended) = (self.site.clock.now(), JoinSet::new(), Vec::new());
         let wanted = saved.into_iter().filter(|saved| saved.enabled != enabled && addresses.contains(&saved.address));
         for before in wanted {
-            if saving.len() >= SAVED_AT_ONCE
-                && let Some(Ok(saved)) = saving.join_next().await
-            {
-                changed += u64::from(was_saved(saved)?);
+            if saving.len() >= SAVED_AT_ONCE {
+                ended.extend(saving.join_next().await);
             }
-            let (store, who) = (Arc::clone(&self.store), who.to_owned());
-            let save = Save {
-                account: before.id,
-                expected: Expected::Version(before.version),
-                settings: before.settings,
-                enabled,
-                secret: SecretChange::Keep,
-                who,
-                now,
-            };
+            let store = Arc::clone(&self.store);
+            let save = switched(&before, enabled, who, now);
             saving.spawn(async move { store.save_account(&save).await });
         }
-        while let Some(Ok(saved)) = saving.join_next().await {
-            changed += u64::from(was_saved(saved)?);
+        while let Some(saved) = saving.join_next().await {
+            ended.push(saved);
         }
+        let (mut changed, mut failed) = (0, None);
+        for saved in ended {
+            match saved {
+                Ok(Ok(_)) => changed += 1,
+                // Somebody else changed it meanwhile.
+                Ok(Err(StoreError::Changed { .. })) => {}
+                Ok(Err(error)) => failed = Some(error),
+                // None is cancelled, so it panicked: that is ours, and told as such.
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        // What was saved is in force although another could not be.
         if changed > 0 {
             info!(accounts = changed, who, enabled, "saved accounts were switched");
             self.refresh().await?;
         }
-        Ok(changed)
+        failed.map_or(Ok(changed), |error| Err(error.into()))
     }
 
     /// Deletes an account. Delivered mail stays, and what was fetched is remembered for 90 days.
@@ -446,12 +441,16 @@ impl Accounts {
     }
 }
 
-/// Whether an account was saved; one that somebody else changed was not.
-fn was_saved(saved: Result<SavedAccount, StoreError>) -> Result<bool, StoreError> {
-    match saved {
-        Ok(_) => Ok(true),
-        Err(StoreError::Changed { .. }) => Ok(false),
-        Err(error) => Err(error),
+/// An account as it is, but switched on or off.
+fn switched(before: &SavedAccount, enabled: bool, who: &str, now: UnixTime) -> Save {
+    Save {
+        account: before.id,
+        expected: Expected::Version(before.version),
+        settings: before.settings.clone(),
+        enabled,
+        secret: SecretChange::Keep,
+        who: who.to_owned(),
+        now,
     }
 }
 

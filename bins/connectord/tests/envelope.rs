@@ -101,13 +101,7 @@ impl Found {
 
 #[test]
 fn the_same_message_is_judged_by_who_handed_it_over_and_a_forger_s_word_is_neither_believed_nor_delivered() {
-    let dns = Dns::start(&[
-        "txt-record=shop.test,\"v=spf1 ip4:192.0.2.7 -all\"",
-        "txt-record=_dmarc.shop.test,\"v=DMARC1; p=reject\"",
-        "mx-host=shop.test,out.shop.test,10",
-        "host-record=shop.test,out.shop.test,192.0.2.7",
-        "ptr-record=7.2.0.192.in-addr.arpa,out.shop.test",
-    ]);
+    let dns = Dns::start(&Dns::SHOP);
     let rspamd = Rspamd::start(Some(&dns), &[]);
     let users = ROWS.iter().fold(DovecotOptions::new(), |options, (user, ..)| options.user(user, "secret"));
     let dovecot = Dovecot::start(users);

@@ -12,19 +12,6 @@ use connectord_testkit::{Dovecot, DovecotOptions, Message, Rspamd, Service};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Bayes in files, which needs no Redis. Without a classifier Rspamd says that it learned, and has learned nothing.
-const BAYES: &str = r#"
-classifier "bayes" {
-  tokenizer { name = "osb"; }
-  backend = "sqlite3";
-  min_tokens = 1;
-  min_learns = 1;
-  cache { type = "sqlite3"; file = "${DBDIR}/learn_cache.sqlite"; }
-  statfile { symbol = "BAYES_HAM"; path = "${DBDIR}/ham.sqlite"; spam = false; }
-  statfile { symbol = "BAYES_SPAM"; path = "${DBDIR}/spam.sqlite"; spam = true; }
-}
-"#;
-
 /// What a rule blocks, with words enough to learn from, which are others in each.
 fn spam(number: usize) -> Message {
     let words: Vec<_> =
@@ -54,7 +41,7 @@ fn has_learned(rspamd: &Rspamd, number: usize) -> bool {
 
 #[test]
 fn what_is_released_teaches_the_rspamd_of_the_configuration_in_force() {
-    let rspamd = Rspamd::start(None, &[("classifier-bayes.conf", BAYES), ("statistic.conf", BAYES)]);
+    let rspamd = Rspamd::start(None, &Rspamd::BAYES);
     let dovecot = Dovecot::start(DovecotOptions::new().user("ann", "secret"));
     dovecot.seed("ann", "INBOX", &[spam(1), spam(2), spam(3)]);
     let here = Installation::trusting(dovecot.certificates());

@@ -24,13 +24,7 @@ fn handed_over_by(address: &str, below: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_right_host_passes_spf_a_forger_fails_it_and_a_forged_hop_is_not_believed() {
-    let dns = Dns::start(&[
-        "txt-record=shop.test,\"v=spf1 ip4:192.0.2.7 -all\"",
-        "txt-record=_dmarc.shop.test,\"v=DMARC1; p=reject\"",
-        "mx-host=shop.test,out.shop.test,10",
-        "host-record=shop.test,out.shop.test,192.0.2.7",
-        "ptr-record=7.2.0.192.in-addr.arpa,out.shop.test",
-    ]);
+    let dns = Dns::start(&Dns::SHOP);
     let server = Server::start(Some(&dns), &[]);
     let rspamd = Rspamd::new("rspamd".into(), Options::new(tcp(server.address()))).unwrap();
     let relays = Relays::parse(["provider.test"]).unwrap();

@@ -35,25 +35,12 @@ end })
 
 /// One for all tests that leave it as it is; it ends with the test process.
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    let files = [("../rspamd.local.lua", LUA), ("classifier-bayes.conf", BAYES), ("statistic.conf", BAYES)];
-    Server::start(None, &[&files[..], &[("settings.conf", SETTINGS)]].concat())
+    let files = [("../rspamd.local.lua", LUA), ("settings.conf", SETTINGS)];
+    Server::start(None, &[&files[..], &Server::BAYES].concat())
 });
 
 /// Settings that apply to whoever asks for them by their id.
 const SETTINGS: &str = "strict { id = \"strict\"; apply { actions { reject = 3.0; } } }\n";
-
-/// Bayes in files, which needs no Redis; so that the few words of a test are enough to learn from.
-const BAYES: &str = r#"
-classifier "bayes" {
-  tokenizer { name = "osb"; }
-  backend = "sqlite3";
-  min_tokens = 1;
-  min_learns = 1;
-  cache { type = "sqlite3"; file = "${DBDIR}/learn_cache.sqlite"; }
-  statfile { symbol = "BAYES_HAM"; path = "${DBDIR}/ham.sqlite"; spam = false; }
-  statfile { symbol = "BAYES_SPAM"; path = "${DBDIR}/spam.sqlite"; spam = true; }
-}
-"#;
 
 fn rspamd(address: Address) -> Rspamd {
     Rspamd::new("rspamd".into(), Options::new(address)).unwrap()

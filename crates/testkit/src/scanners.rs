@@ -46,7 +46,24 @@ pub struct Rspamd(Private<2>);
 
 private!(Rspamd);
 
+/// Bayes in files, which needs no Redis; so that the few words of a test are enough to learn from.
+const BAYES: &str = r#"
+classifier "bayes" {
+  tokenizer { name = "osb"; }
+  backend = "sqlite3";
+  min_tokens = 1;
+  min_learns = 1;
+  cache { type = "sqlite3"; file = "${DBDIR}/learn_cache.sqlite"; }
+  statfile { symbol = "BAYES_HAM"; path = "${DBDIR}/ham.sqlite"; spam = false; }
+  statfile { symbol = "BAYES_SPAM"; path = "${DBDIR}/spam.sqlite"; spam = true; }
+}
+"#;
+
 impl Rspamd {
+    /// Files for [`start`](Self::start) that let it learn. Without a classifier Rspamd says that it learned, and has learned
+    /// nothing.
+    pub const BAYES: [(&str, &str); 2] = [("classifier-bayes.conf", BAYES), ("statistic.conf", BAYES)];
+
     /// Starts it with a DNS server, if any, and further files of its configuration: name below `local.d` and text.
     pub fn start(dns: Option<&Dns>, files: &[(&str, &str)]) -> Self {
         process::require("/usr/bin/rspamd", "rspamd");
@@ -209,6 +226,15 @@ pub struct Dns(Private<1>);
 private!(Dns);
 
 impl Dns {
+    /// The zone of a sender, shop.test, whose mail comes from 192.0.2.7 and is rejected from elsewhere.
+    pub const SHOP: [&str; 5] = [
+        "txt-record=shop.test,\"v=spf1 ip4:192.0.2.7 -all\"",
+        "txt-record=_dmarc.shop.test,\"v=DMARC1; p=reject\"",
+        "mx-host=shop.test,out.shop.test,10",
+        "host-record=shop.test,out.shop.test,192.0.2.7",
+        "ptr-record=7.2.0.192.in-addr.arpa,out.shop.test",
+    ];
+
     /// Starts it with dnsmasq's options for its zones, without the dashes: `txt-record=shop.test,"v=spf1 -all"`,
     /// `host-record=mx.shop.test,192.0.2.7`, which has a name and its address in both directions.
     pub fn start(records: &[&str]) -> Self {

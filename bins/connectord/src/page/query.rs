@@ -82,15 +82,7 @@ impl<'q> Wanted<'q> {
 pub(super) fn counted<'a>(seen: impl Iterator<Item = &'a Seen>) -> Counts {
     let mut counts = Counts::default();
     for seen in seen {
-        counts.total += 1;
-        counts.file += u64::from(seen.entry.source == connectord_admin::Source::File);
-        *match seen.health {
-            Health::Ok => &mut counts.ok,
-            Health::Delayed => &mut counts.delayed,
-            Health::Action => &mut counts.action,
-            Health::New => &mut counts.new,
-            Health::Off => &mut counts.off,
-        } += 1;
+        counts.add(seen.health, seen.entry.source);
     }
     counts
 }

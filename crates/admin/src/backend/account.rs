@@ -721,6 +721,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, health: Health, source: Source) {
+        self.total += 1;
+        self.file += u64::from(source == Source::File);
+        *match health {
+            Health::Ok => &mut self.ok,
+            Health::Delayed => &mut self.delayed,
+            Health::Action => &mut self.action,
+            Health::New => &mut self.new,
+            Health::Off => &mut self.off,
+        } += 1;
+    }
+
     /// How many of this health.
     pub fn of(&self, health: &Health) -> u64 {
         match health {

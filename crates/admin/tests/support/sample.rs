@@ -454,15 +454,7 @@ fn paged<T: Clone>(items: &[T], after: Option<&str>, limit: usize) -> Page<T> {
 fn counted<'a>(accounts: impl Iterator<Item = &'a Account>) -> Counts {
     let mut counts = Counts::default();
     for account in accounts {
-        counts.total += 1;
-        counts.file += u64::from(account.row.source == Source::File);
-        *match account.row.health {
-            Health::Ok => &mut counts.ok,
-            Health::Delayed => &mut counts.delayed,
-            Health::Action => &mut counts.action,
-            Health::New => &mut counts.new,
-            Health::Off => &mut counts.off,
-        } += 1;
+        counts.add(account.row.health, account.row.source);
     }
     counts
 }
